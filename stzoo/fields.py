@@ -1,0 +1,240 @@
+"""Typed inputs, outputs, options and config values.
+
+A field reads what people have (paths, PIL images, arrays, tensors) into one array layout, makes a deterministic sample,
+previews and writes a value. Tasks are declared with fields, and everything generic goes through them, so a plugin may
+bring a field of its own by subclassing :class:`Field`. No array library is imported when this module is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from stzoo.errors import ConfigError, InputError, SpecError, StzooError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image as PILImage
+
+    from stzoo.spec import Requirements
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """``"Did you mean 'x'?"``, or what there is, for an unknown name."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return "Did you mean " + " or ".join(repr(item) for item in close) + "?"
+    return "Known: " + ", ".join(sorted(known)) if known else "There are none"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A named, documented value. Subclasses say what it is."""
+
+    name: str
+    description: str = ""
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """File endings :meth:`write` understands."""
+
+    def read(self, value: Any, requirements: Requirements) -> Any:
+        """The value in this field's layout; raises InputError naming what is wrong and what is accepted."""
+        raise InputError(f"{self.name}: {type(self).__name__} cannot be read")
+
+    def sample(self, requirements: Requirements) -> Any:
+        """A deterministic value that fits ``requirements``: fingerprints and conformance checks run on it."""
+        raise SpecError(f"{type(self).__name__} {self.name!r} has no sample()")
+
+    def preview(self, value: Any) -> PILImage:
+        """One picture that shows the value."""
+        raise SpecError(f"{type(self).__name__} {self.name!r} has no preview()")
+
+    def write(self, value: Any, path: Path, **options: Any) -> None:
+        """Write the value in the format that ``path``'s ending names; raises MediaError."""
+        raise SpecError(f"{type(self).__name__} {self.name!r} has no write()")
+
+
+# --- plain values: options of a task, keys of a config ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Value(Field):
+    """A plain value with a default; ``parse`` checks it."""
+
+    default: Any = None
+
+    def parse(self, value: Any) -> Any:
+        """The checked value; raises ValueError saying what is accepted. Text is converted, as it comes from a shell."""
+        raise ValueError("is not accepted")
+
+    def read(self, value: Any, requirements: Requirements) -> Any:
+        return self.parse(value)
+
+
+@dataclass(frozen=True)
+class Number(Value):
+    """A number, whole where ``integer``, inside [minimum, maximum]."""
+
+    minimum: float = -math.inf
+    maximum: float = math.inf
+    integer: bool = False
+
+    def accepted(self) -> str:
+        kind = "a whole number" if self.integer else "a number"
+        low, high = self.minimum > -math.inf, self.maximum < math.inf
+        if low and high:
+            return f"{kind} from {self.minimum:g} to {self.maximum:g}"
+        return kind + (f" of at least {self.minimum:g}" if low else f" of at most {self.maximum:g}" if high else "")
+
+    def parse(self, value: Any) -> Any:
+        if value is None and self.default is None:
+            return None
+        if isinstance(value, str):
+            try:
+                value = int(value) if self.integer else float(value)
+            except ValueError:
+                raise ValueError(f"must be {self.accepted()}") from None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or (self.integer and value != int(value)):
+            raise ValueError(f"must be {self.accepted()}")
+        if not self.minimum <= value <= self.maximum:
+            raise ValueError(f"must be {self.accepted()}")
+        return int(value) if self.integer else float(value)
+
+
+@dataclass(frozen=True)
+class Choice(Value):
+    """One of a few values."""
+
+    choices: tuple[Any, ...] = ()
+
+    def parse(self, value: Any) -> Any:
+        for choice in self.choices:
+            if value == choice or (isinstance(value, str) and value.lower() == str(choice).lower()):
+                return choice
+        raise ValueError("must be one of " + ", ".join(repr(choice) for choice in self.choices))
+
+
+@dataclass(frozen=True)
+class Shape(Value):
+    """A fixed number of positive whole numbers, such as (frames, channels, height, width)."""
+
+    axes: tuple[str, ...] = ()
+
+    def parse(self, value: Any) -> Any:
+        if isinstance(value, str):
+            value = [int(part) if part.strip().isdigit() else part for part in value.strip("()[] ").split(",")]
+        whole = isinstance(value, (tuple, list)) and all(type(item) is int and item > 0 for item in value)
+        if not whole or len(value) != len(self.axes):
+            raise ValueError(f"must be {len(self.axes)} positive whole numbers ({', '.join(self.axes)})")
+        return tuple(value)
+
+
+def _as_value(name: str, default: Any) -> Value:
+    """The field that accepts what a plain default stands for."""
+    if isinstance(default, Value):
+        return default
+    if isinstance(default, bool):
+        return Choice(name, default=default, choices=(True, False))
+    if isinstance(default, (int, float)):
+        return Number(name, default=default, integer=isinstance(default, int))
+    return _Same(name, default=default)
+
+
+@dataclass(frozen=True)
+class _Same(Value):
+    """Anything of the same type as the default."""
+
+    def parse(self, value: Any) -> Any:
+        if isinstance(self.default, tuple) and isinstance(value, list):
+            value = tuple(value)
+        if self.default is not None and not isinstance(value, type(self.default)):
+            raise ValueError(f"must be of type {type(self.default).__name__}")
+        return value
+
+
+def complete_values(
+    declared: Mapping[str, Any], given: Mapping[str, Any], owner: str, error: type[StzooError] = ConfigError
+) -> dict[str, Any]:
+    """``given`` checked against ``declared`` defaults (plain values or fields), with the missing ones filled in."""
+    if not isinstance(given, Mapping):
+        raise error(f"{owner}: the config is a {type(given).__name__}, not a mapping of keys to values")
+    for key in given:
+        if key not in declared:
+            raise error(f"{owner} has no {key!r}", suggestion(str(key), list(declared)))
+    values = {}
+    for key, default in declared.items():
+        value = _as_value(key, default)
+        try:
+            values[key] = value.parse(given[key]) if key in given else value.default
+        except ValueError as problem:
+            raise error(f"{owner}: {key}={given[key]!r} {problem}", f"The default is {value.default!r}") from None
+    return values
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Image(Field):
+    """A picture: float32 array (C, H, W), values in [0, 1]."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".jpg", ".npy", ".npz")
+
+    def read(self, value: Any, requirements: Requirements) -> np.ndarray:
+        from stzoo import media
+
+        image = media.read_image(value, self.name, requirements.channels)
+        media.check_size(image, self.name, requirements)
+        return image
+
+    def sample(self, requirements: Requirements) -> np.ndarray:
+        from stzoo import media
+
+        return media.sample_clip(1, requirements)[0]
+
+    def preview(self, value: np.ndarray) -> PILImage:
+        from stzoo import media
+
+        return media.to_pil(value)
+
+    def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
+        from stzoo import media
+
+        media.write_image(value, path, **options)
+
+
+@dataclass(frozen=True)
+class Video(Field):
+    """A clip: float32 array (T, C, H, W), values in [0, 1]. A longer clip is cut to the last frames a network takes."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (".mp4", ".gif", ".png", ".npy", ".npz")
+
+    def read(self, value: Any, requirements: Requirements) -> np.ndarray:
+        from stzoo import media
+
+        clip = media.read_video(value, self.name, requirements.channels)
+        wanted = requirements.frames_in or 1
+        if len(clip) < wanted:
+            raise InputError(f"{self.name}: {len(clip)} frames, the model needs {wanted}", "Give a longer clip")
+        clip = clip[len(clip) - wanted :] if requirements.frames_in else clip
+        media.check_size(clip, self.name, requirements)
+        return clip
+
+    def sample(self, requirements: Requirements) -> np.ndarray:
+        from stzoo import media
+
+        return media.sample_clip(requirements.frames_in or 4, requirements)
+
+    def preview(self, value: np.ndarray) -> PILImage:
+        from stzoo import media
+
+        return media.strip(value)
+
+    def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
+        from stzoo import media
+
+        media.write_video(value, path, **options)

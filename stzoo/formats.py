@@ -1,0 +1,121 @@
+"""Foreign checkpoints to stzoo: read without executing anything, unwrap, detect, convert, or refuse with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from stzoo import errors
+from stzoo.spec import Architecture, load_reference
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WRAPPERS = ("state_dict", "model", "model_state_dict", "params", "net", "network")
+PREFIXES = ("module.", "model.", "_orig_mod.")
+
+
+class Format(Protocol):
+    """How one foreign code base stores an architecture's weights."""
+
+    name: str
+
+    def detect(self, state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+        """The full config, recovered from the tensors; None if the state dict is not this architecture's."""
+
+    def convert(self, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The same tensors under stzoo's names."""
+
+    def unknown(self, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """Sentences about what the tensors cannot tell, with what was assumed."""
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The state dict in a ``.pth``/``.pt``/``.ckpt``/``.safetensors`` file, unwrapped, wrapper prefixes removed.
+
+    Pickles are read with ``weights_only=True``: tensors and plain containers, ``argparse.Namespace`` besides, no code.
+    Raises FormatError.
+    """
+    if not path.is_file():
+        raise errors.FormatError(f"there is no checkpoint file {path}")
+    if path.stat().st_size == 0:
+        raise errors.FormatError(f"the checkpoint file {path} is empty", "Get it again")
+    loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    return strip_prefixes(unwrap(loaded, path))
+
+
+def _read_safetensors(path: Path) -> Any:
+    from stzoo.weights import read_tensors
+
+    return read_tensors(path)[0]
+
+
+def _read_pickle(path: Path) -> Any:
+    import argparse
+    import collections
+    import pickle
+
+    import torch
+
+    allowed = [argparse.Namespace, collections.OrderedDict, collections.defaultdict, dict]
+    try:
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as problem:
+        reason = str(problem).split("WeightsUnpickler error: ")[-1].splitlines()[0]
+        raise errors.FormatError(
+            f"{path} holds more than tensors and plain containers ({reason}); stzoo does not execute pickles",
+            "Save only the state dict with the code that made it: torch.save(model.state_dict(), path)",
+        ) from problem
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as problem:
+        raise errors.FormatError(f"{path} is not a readable PyTorch checkpoint ({problem})", "Is the file complete?") from problem
+
+
+def unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
+    """The mapping of names to tensors inside a training checkpoint."""
+    import torch
+
+    for _ in range(4):
+        if not isinstance(loaded, Mapping):
+            break
+        tensors = {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
+        if tensors and len(tensors) == len(loaded):
+            return tensors
+        inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
+        if inner is None:
+            break
+        loaded = inner
+    found = f"keys {', '.join(map(str, list(loaded)[:6]))}" if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
+    raise errors.FormatError(
+        f"{path} holds no state dict: found {found}", f"A state dict is looked for at the top and under {', '.join(WRAPPERS)}"
+    )
+
+
+def strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove what DDP, Lightning and torch.compile put before every name."""
+    while prefix := next((item for item in PREFIXES if state and all(key.startswith(item) for key in state)), None):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def recognise(
+    state: Mapping[str, Tensor], architectures: list[Architecture], path: Path
+) -> tuple[Architecture, Format, dict[str, Any]]:
+    """The one architecture, format and config the tensors belong to; raises FormatError if none or several claim them."""
+    claims: list[tuple[Architecture, Format, dict[str, Any]]] = []
+    for architecture in architectures:
+        for reference in architecture.formats:
+            known: Format = load_reference(reference)()
+            if (config := known.detect(state)) is not None:
+                claims.append((architecture, known, config))
+    if len(claims) == 1:
+        return claims[0]
+    if claims:
+        names = ", ".join(architecture.name for architecture, _, _ in claims)
+        raise errors.FormatError(f"{path} could be any of {names}", "Say which: import_checkpoint(path, architecture=...)")
+    tried = ", ".join(architecture.name for architecture in architectures if architecture.formats) or "none"
+    raise errors.FormatError(
+        f"{path} was not recognised: {len(state)} tensors, the first ones {', '.join(list(state)[:4])}",
+        f"Formats of these architectures are known: {tried}",
+    )

@@ -1,0 +1,368 @@
+"""Images, clips and arrays: read what people have, write what they want, through Pillow, PyAV and NumPy.
+
+Layout everywhere: float32, channels first, (C, H, W) or (T, C, H, W), values in [0, 1].
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stzoo.errors import DependencyMissing, InputError, MediaError
+from stzoo.weights import atomic_path
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+    from stzoo.spec import Requirements
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v")
+ARRAYS = (".npy", ".npz")
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_video(value: Any, name: str, channels: int | None = None) -> np.ndarray:
+    """A clip as float32 (T, C, H, W).
+
+    ``value``: a path (video, GIF, npy, npz, a folder of frames), an array or tensor (T, H, W), (T, C, H, W) or (T, H, W, C),
+    or a list of frames (paths, PIL images, arrays). Decoded files get the ``channels`` a model takes (1: grey, 3: RGB);
+    arrays must have them. Raises InputError or MediaError.
+    """
+    if isinstance(value, (str, Path)):
+        return _checked(_read_video_file(Path(value).expanduser(), name, channels), name, channels, source=str(value))
+    if isinstance(value, (list, tuple)):
+        frames = [read_image(frame, f"{name}[{index}]", channels) for index, frame in enumerate(value)]
+        return _stacked(frames, name)
+    array = _as_array(value, name)
+    if array.ndim not in (3, 4):
+        hint = " (several clips at once go through predict_batch)" if array.ndim == 5 else ""
+        raise InputError(f"{name}: shape {array.shape} is not a clip{hint}", "Give (frames, height, width) or (frames, channels, height, width)")
+    return _checked(array[:, None] if array.ndim == 3 else _channels_first(array, channels), name, channels)
+
+
+def read_image(value: Any, name: str, channels: int | None = None) -> np.ndarray:
+    """A picture as float32 (C, H, W); ``value``: a path, a PIL image, an array (H, W), (C, H, W) or (H, W, C)."""
+    from PIL import Image
+
+    if isinstance(value, (str, Path)):
+        path = Path(value).expanduser()
+        _must_exist(path, name)
+        if path.suffix.lower() in ARRAYS:
+            return read_image(_load_array(path, name), name, channels)
+        return _checked(_decode_image(path, name, channels), name, channels, source=str(path))
+    if isinstance(value, Image.Image):
+        return _checked(_from_pil(value, channels), name, channels)
+    array = _as_array(value, name)
+    if array.ndim not in (2, 3):
+        raise InputError(f"{name}: shape {array.shape} is not a picture", "Give (height, width) or (channels, height, width)")
+    return _checked(array[None] if array.ndim == 2 else _channels_first(array, channels), name, channels)
+
+
+def _read_video_file(path: Path, name: str, channels: int | None) -> np.ndarray:
+    _must_exist(path, name)
+    if path.is_dir():
+        files = sorted((item for item in path.iterdir() if item.suffix.lower() in IMAGES), key=_natural)
+        if not files:
+            raise MediaError(f"{name}: the folder {path} holds no frames", f"Put images in it ({', '.join(IMAGES)})")
+        return _stacked([_decode_image(file, name, channels) for file in files], name)
+    suffix = path.suffix.lower()
+    if suffix in ARRAYS:
+        array = _load_array(path, name)
+        if array.ndim not in (3, 4):
+            raise MediaError(f"{name}: {path} holds an array of shape {array.shape}, not a clip", "Store (frames, height, width) or (frames, channels, height, width)")
+        return array[:, None] if array.ndim == 3 else _channels_first(array, channels)
+    if suffix == ".gif":
+        return _decode_gif(path, name, channels)
+    if suffix in VIDEOS:
+        return _decode_video(path, name, channels)
+    raise MediaError(f"{name}: {path.name} is not a clip stzoo reads", f"Endings: {', '.join((*VIDEOS, '.gif', *ARRAYS))}, or a folder of images")
+
+
+def _decode_video(path: Path, name: str, channels: int | None) -> np.ndarray:
+    try:
+        import av
+    except ImportError:
+        raise DependencyMissing("reading video files needs PyAV", "Run: pip install 'stzoo[video]'") from None
+    try:
+        with av.open(str(path)) as container:
+            layout = "gray" if channels == 1 else "rgb24"
+            frames = [frame.to_ndarray(format=layout) for frame in container.decode(video=0)]
+    except (av.FFmpegError, IndexError) as problem:
+        raise MediaError(f"{name}: {path} cannot be decoded as a video ({problem})", "Is the file complete?") from problem
+    if not frames:
+        raise MediaError(f"{name}: {path} has no frames")
+    clip = np.stack(frames)
+    return clip[:, None] if clip.ndim == 3 else clip.transpose(0, 3, 1, 2)
+
+
+def _decode_gif(path: Path, name: str, channels: int | None) -> np.ndarray:
+    from PIL import Image, ImageSequence
+
+    try:
+        with Image.open(path) as image:
+            return _stacked([_from_pil(frame, channels or 3) for frame in ImageSequence.Iterator(image)], name)
+    except (OSError, SyntaxError, EOFError) as problem:
+        raise MediaError(f"{name}: {path} cannot be decoded ({problem})", "Is the file complete?") from problem
+
+
+def _decode_image(path: Path, name: str, channels: int | None) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return _from_pil(image, channels)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
+        raise MediaError(f"{name}: {path} cannot be decoded as a picture ({problem})", "Is the file complete?") from problem
+
+
+def _from_pil(image: PILImage, channels: int | None) -> np.ndarray:
+    if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip 16-bit greys at 255
+        grey = np.asarray(image).astype(np.uint16)[None]
+        return np.repeat(grey, channels, axis=0) if channels == 3 else grey
+    mode = MODES.get(channels or 0) or ("L" if image.mode in ("1", "L", "F") else "RGB")
+    array = np.asarray(image.convert(mode))
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def _load_array(path: Path, name: str) -> np.ndarray:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            if len(loaded.files) != 1 and "video" not in loaded.files:
+                raise MediaError(f"{name}: {path} holds {len(loaded.files)} arrays ({', '.join(loaded.files[:8])})", "Store one, or name it 'video'")
+            return loaded["video" if "video" in loaded.files else loaded.files[0]]
+    except (OSError, ValueError, EOFError, KeyError) as problem:
+        raise MediaError(f"{name}: {path} cannot be read as a NumPy file ({problem})", "Is the file complete?") from problem
+    except Exception as problem:
+        if type(problem).__name__ != "BadZipFile":
+            raise
+        raise MediaError(f"{name}: {path} cannot be read as a NumPy file ({problem})", "Is the file complete?") from problem
+
+
+def _must_exist(path: Path, name: str) -> None:
+    if not path.exists():
+        raise MediaError(f"{name}: there is no file {path}")
+    if path.is_file() and path.stat().st_size == 0:
+        raise MediaError(f"{name}: the file {path} is empty")
+
+
+def _as_array(value: Any, name: str) -> np.ndarray:
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float().numpy() if value.is_floating_point() else value.numpy()
+    array = np.asarray(value)
+    if array.dtype.kind not in "uifb" or array.size == 0:
+        what = "is empty" if array.dtype.kind in "uifb" else f"is a {type(value).__name__}"
+        raise InputError(f"{name} {what}", "Give a path, an array, a tensor, a PIL image or a list of frames")
+    return array
+
+
+def _channels_first(array: np.ndarray, channels: int | None) -> np.ndarray:
+    """Channels-last arrays turned over. An array that could be either is taken as channels first."""
+    first, last = array.shape[-3], array.shape[-1]
+    fits = (channels,) if channels else (1, 2, 3, 4)
+    return np.moveaxis(array, -1, -3) if last in fits and first not in fits else array
+
+
+def _stacked(frames: Sequence[np.ndarray], name: str) -> np.ndarray:
+    if not frames:
+        raise InputError(f"{name}: no frames")
+    for index, frame in enumerate(frames):
+        if frame.shape != frames[0].shape:
+            raise InputError(f"{name}: frame {index} has shape {frame.shape}, the first one {frames[0].shape}", "All frames must be of one size")
+    return np.stack(frames)
+
+
+def _checked(array: np.ndarray, name: str, channels: int | None, source: str = "") -> np.ndarray:
+    """Scaled to [0, 1] from integers, finite, with the right number of channels."""
+    where = f" in {source}" if source else ""
+    found = array.shape[-3]
+    if channels and found != channels:
+        raise InputError(f"{name}: {found} channels{where}, the model takes {channels}", "Convert the input")
+    if array.dtype.kind == "b":
+        return array.astype(np.float32)
+    if array.dtype.kind in "ui":
+        limit = np.iinfo(array.dtype).max if array.dtype.kind == "u" else 255
+        return array.astype(np.float32) / np.float32(limit)
+    array = array.astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
+        count = int((~np.isfinite(array)).sum())
+        raise InputError(f"{name}: {count} values{where} are not finite (NaN or infinite)", "Fill or remove them first")
+    if array.max(initial=0) > 8:
+        warnings.warn(f"{name}: values up to {array.max():g}; floating-point pictures are expected in [0, 1]", stacklevel=4)
+    return array
+
+
+def check_size(array: np.ndarray, name: str, requirements: Requirements) -> None:
+    """Raise InputError where a picture is smaller than the network can take."""
+    height, width = array.shape[-2:]
+    if min(height, width) < requirements.minimum:
+        raise InputError(f"{name}: {width}x{height} pixels, the model needs at least {requirements.minimum}x{requirements.minimum}", "Enlarge the input")
+
+
+def _natural(path: Path) -> list[Any]:
+    """Sort key under which frame 10 follows frame 9."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+
+
+# --- fitting to the network -------------------------------------------------------------------------------------------
+
+
+def pad_to_multiple(array: np.ndarray, multiple: int) -> np.ndarray:
+    """Repeat the last rows and columns until height and width are multiples; anything that is no picture is left alone."""
+    if multiple == 1 or getattr(array, "ndim", 0) < 3:
+        return array
+    below, right = (-array.shape[-2] % multiple, -array.shape[-1] % multiple)
+    return np.pad(array, [(0, 0)] * (array.ndim - 2) + [(0, below), (0, right)], mode="edge") if below or right else array
+
+
+def crop_like(output: np.ndarray, reference: np.ndarray, multiple: int) -> np.ndarray:
+    """Undo :func:`pad_to_multiple` on an output that a network may have enlarged by a whole factor."""
+    if multiple == 1 or output.ndim < 3 or reference.ndim < 3:
+        return output
+    padded = [size + -size % multiple for size in reference.shape[-2:]]
+    height, width = (size * out // pad for size, out, pad in zip(reference.shape[-2:], output.shape[-2:], padded, strict=True))
+    return output[..., :height, :width]
+
+
+def sample_clip(frames: int, requirements: Requirements) -> np.ndarray:
+    """A deterministic clip (T, C, H, W): soft blobs moving at constant speed over a faint ramp. No random numbers."""
+    height, width = requirements.native_size or (max(64, requirements.minimum),) * 2
+    channels = requirements.channels or 3
+    time, channel, y, x = np.ogrid[:frames, :channels, :height, :width]
+    clip = 0.1 * (x / width + y / height)
+    for blob in range(3):
+        centre_x = width * (0.25 + 0.2 * blob + 0.02 * (blob + 1) * time)
+        centre_y = height * (0.7 - 0.2 * blob + 0.03 * (blob - 1) * time)
+        radius = 0.08 * min(height, width) * (1 + 0.3 * ((blob + channel) % 3))
+        clip = clip + 0.6 * np.exp(-((x - centre_x) ** 2 + (y - centre_y) ** 2) / (2 * radius**2))
+    return np.clip(clip, 0, 1).astype(np.float32)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def to_uint8(array: np.ndarray) -> np.ndarray:
+    """Values in [0, 1] to 0..255, rounded, clipped."""
+    return np.clip(np.rint(np.asarray(array, dtype=np.float32) * 255), 0, 255).astype(np.uint8)
+
+
+def to_pil(image: np.ndarray) -> PILImage:
+    """(C, H, W) to a PIL image; two channels become red and green."""
+    from PIL import Image
+
+    pixels = to_uint8(image)
+    if pixels.shape[0] == 1:
+        return Image.fromarray(pixels[0])
+    if pixels.shape[0] == 2:
+        pixels = np.concatenate([pixels, np.zeros_like(pixels[:1])])
+    return Image.fromarray(pixels[:3].transpose(1, 2, 0))
+
+
+def write_image(image: np.ndarray, path: Path) -> None:
+    """Write (C, H, W) as a picture or a NumPy file."""
+    with atomic_path(path) as temporary:
+        if path.suffix.lower() in ARRAYS:
+            _write_array(image, temporary, "image")
+        else:
+            to_pil(image).save(temporary)
+
+
+def write_video(clip: np.ndarray, path: Path, *, fps: float = 10, scale: int = 1) -> None:
+    """Write (T, C, H, W) as mp4, gif, a png strip of all frames, npy or npz; ``scale`` enlarges frames by repeating pixels."""
+    suffix = path.suffix.lower()
+    with atomic_path(path) as temporary:
+        if suffix in ARRAYS:
+            _write_array(clip, temporary, "video")
+        elif suffix == ".png":
+            strip(clip).save(temporary)
+        elif suffix == ".gif":
+            frames = list(_enlarged(clip, scale))
+            frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0)
+        else:
+            _encode_video(_enlarged(clip, scale), temporary, fps)
+
+
+def _enlarged(clip: np.ndarray, scale: int) -> Iterator[PILImage]:
+    for frame in clip:
+        image = to_pil(frame)
+        yield image if scale == 1 else image.resize((image.width * scale, image.height * scale), 0)
+
+
+def _encode_video(frames: Iterator[PILImage], path: Path, fps: float) -> None:
+    try:
+        import av
+    except ImportError:
+        raise DependencyMissing("writing video files needs PyAV", "Run: pip install 'stzoo[video]'") from None
+    from fractions import Fraction
+
+    with av.open(str(path), "w") as container:
+        stream = None
+        for image in frames:
+            picture = np.asarray(image.convert("RGB"))
+            picture = np.pad(picture, [(0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)], mode="edge")
+            if stream is None:
+                stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "12"})
+                stream.height, stream.width, stream.pix_fmt = picture.shape[0], picture.shape[1], "yuv420p"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        if stream is not None:
+            container.mux(stream.encode())
+
+
+def _write_array(array: np.ndarray, path: Path, name: str) -> None:
+    if path.suffix.lower() == ".npy":
+        np.save(path, array)
+    else:
+        np.savez_compressed(path, **{name: array})
+
+
+# --- pictures for people ----------------------------------------------------------------------------------------------
+
+
+def strip(clip: np.ndarray, gap: int = 2) -> PILImage:
+    """All frames of (T, C, H, W) side by side."""
+    from PIL import Image
+
+    frames = [to_pil(frame).convert("RGB") for frame in clip]
+    width, height = frames[0].size
+    sheet = Image.new("RGB", (len(frames) * (width + gap) - gap, height), (64, 64, 64))
+    for index, frame in enumerate(frames):
+        sheet.paste(frame, (index * (width + gap), 0))
+    return sheet
+
+
+def labelled_rows(rows: Sequence[tuple[str, PILImage]]) -> PILImage:
+    """Pictures under each other, each with its label on the left."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    scale = max(1, round(960 / max(image.width for _, image in rows))) if rows else 1
+    pictures = [(label, image.resize((image.width * scale, image.height * scale), 0)) for label, image in rows]
+    font = ImageFont.load_default(size=16)
+    margin = 12 + int(max((font.getlength(label) for label, _ in rows), default=0)) + 12
+    width = margin + max(image.width for _, image in pictures)
+    sheet = Image.new("RGB", (width, sum(image.height + 4 for _, image in pictures) - 4), (255, 255, 255))
+    draw, top = ImageDraw.Draw(sheet), 0
+    for label, image in pictures:
+        draw.text((12, top + image.height // 2), label, fill=(40, 40, 40), font=font, anchor="lm")
+        sheet.paste(image, (margin, top))
+        top += image.height + 4
+    return sheet
+
+
+def png_bytes(image: PILImage) -> bytes:
+    """The picture as a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "png")
+    return buffer.getvalue()

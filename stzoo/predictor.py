@@ -1,0 +1,292 @@
+"""What ``load`` returns, and what ``predict`` returns."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from stzoo import errors
+from stzoo.fields import Field, complete_values
+from stzoo.spec import Architecture, Model, Requirements, Task, load_reference
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from PIL.Image import Image as PILImage
+    from torch import nn
+
+Values = dict[str, Any]
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+FORMAT_VERSION = 1
+
+
+class Pipeline:
+    """The four steps of ``predict``: preprocess an item, batch, forward, postprocess.
+
+    This default calls ``module(*inputs)`` with the task's inputs in order; a task or an architecture names a subclass that
+    refines single steps.
+    """
+
+    def __init__(self, task: Task, requirements: Requirements) -> None:
+        self.task = task
+        self.requirements = requirements
+
+    def preprocess(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Arrays of one item as the network takes them: pictures padded up to the multiple it asks for."""
+        from stzoo.media import pad_to_multiple
+
+        return {name: pad_to_multiple(value, self.requirements.multiple) for name, value in values.items()}
+
+    def forward(self, module: nn.Module, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """Batched outputs by name."""
+        outputs = module(*batch.values())
+        if not isinstance(outputs, (tuple, list)):
+            outputs = (outputs,)
+        return dict(zip((output.name for output in self.task.outputs), outputs, strict=True))
+
+    def postprocess(self, outputs: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> dict[str, Any]:
+        """Outputs of one item, the padding cut off again (scaled, where a network enlarges)."""
+        from stzoo.media import crop_like
+
+        reference = next(iter(values.values()))
+        return {name: crop_like(output, reference, self.requirements.multiple) for name, output in outputs.items()}
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Where a predictor's weights came from."""
+
+    name: str
+    source: str
+    """``bundled``, ``hub cache``, ``hub``, ``path``, ``folder``, ``checkpoint`` or ``none`` (untrained)."""
+    path: str = ""
+    revision: str | None = None
+    sha256: str = ""
+    dtype: str = ""
+    tensors: int = 0
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    """What could not be known, in sentences (imported checkpoints)."""
+
+
+class Prediction(Mapping[str, Any]):
+    """Named outputs of one item: ``prediction["video"]`` or ``prediction.video``; NumPy arrays."""
+
+    def __init__(self, task: Task, inputs: Values, outputs: Values, seconds: float) -> None:
+        self.task = task
+        self.inputs = inputs
+        self.outputs = outputs
+        self.seconds = seconds
+        """Wall time of the forward pass, divided by the batch size."""
+
+    def __getitem__(self, name: str) -> Any:
+        return self.outputs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outputs)
+
+    def __len__(self) -> int:
+        return len(self.outputs)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["outputs"][name]
+        except KeyError:
+            raise AttributeError(f"this prediction has no {name!r}, it has {', '.join(self.__dict__.get('outputs', ()))}") from None
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}: {getattr(value, 'shape', value)}" for name, value in self.outputs.items())
+        return f"Prediction({shapes}; {self.seconds:.3f} s)"
+
+    def save(self, path: str | Path, output: str | None = None, **options: Any) -> Path:
+        """Write one output (default: the first) in the format that the ending names; returns the path.
+
+        ``.png`` of a clip is a strip of its frames. ``options`` go to the field's ``write`` (``fps``, ``scale`` …).
+        Raises MediaError for an ending the field does not know, listing those it does.
+        """
+        path = Path(path)
+        written = next((item for item in self.task.outputs if output in (None, item.name)), None)
+        if written is None:
+            raise errors.InputError(f"this prediction has no output {output!r}", f"It has {', '.join(self.outputs)}")
+        if path.suffix.lower() not in written.suffixes:
+            raise errors.MediaError(f"cannot write {written.name} as {path.name!r}", f"Endings: {', '.join(written.suffixes)}")
+        if not path.parent.is_dir():
+            raise errors.MediaError(f"there is no folder {path.parent} to write {path.name} into", "Create it first")
+        written.write(self.outputs[written.name], path, **options)
+        return path
+
+    def figure(self, truth: Mapping[str, Any] | None = None) -> PILImage:
+        """Inputs and outputs as labelled rows of pictures; with ``truth``, that and the absolute error below."""
+        from stzoo import media
+
+        rows = [(f"input {item.name}" if truth is None else "input", item.preview(self.inputs[item.name])) for item in self.task.inputs if item.name in self.inputs]
+        for item in self.task.outputs:
+            if truth is not None and item.name in truth:
+                rows.append(("truth", item.preview(truth[item.name])))
+            rows.append(("prediction", item.preview(self.outputs[item.name])))
+            if truth is not None and item.name in truth:
+                rows.append(("error", item.preview(abs(self.outputs[item.name] - truth[item.name]))))
+        return media.labelled_rows(rows)
+
+    def show(self) -> None:
+        """Open the picture in the system's viewer."""
+        self.figure().show()
+
+    def _repr_png_(self) -> bytes:
+        from stzoo import media
+
+        return media.png_bytes(self.figure())
+
+
+@dataclass
+class Predictor:
+    """A network ready for use, with everything known about it. Made by ``stzoo.load``, ``create`` or ``import_checkpoint``."""
+
+    module: nn.Module
+    """The plain network, in eval mode."""
+    architecture: Architecture
+    task: Task
+    config: dict[str, Any]
+    report: LoadReport
+    spec: Model | None = None
+    """The zoo's entry, if it is one."""
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Further entries of the config file it was loaded from (licence, lineage …), kept when it is saved again."""
+
+    def __post_init__(self) -> None:
+        requirements = getattr(self.module, "requirements", None) or (self.spec and self.spec.requirements)
+        self.requirements: Requirements = requirements or Requirements()
+        self.pipeline: Pipeline = load_reference(self.architecture.pipeline or self.task.pipeline)(self.task, self.requirements)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.module.parameters()).dtype
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move or convert the module, as ``nn.Module.to``."""
+        self.module.to(*args, **kwargs)
+        return self
+
+    # --- predict ------------------------------------------------------------------------------------------------------
+
+    def predict(self, *inputs: Any, **keywords: Any) -> Prediction:
+        """Predict from the task's inputs, given in order or by name; options by name.
+
+        Each input may be a path, a PIL image, an array, a tensor or a list of frames. Raises InputError saying what does
+        not fit and what would.
+        """
+        return next(self.predict_batch([inputs], batch_size=1, **keywords))
+
+    def predict_batch(self, items: Iterable[Any], *, batch_size: int = 8, **options: Any) -> Iterator[Prediction]:
+        """Predict many items lazily, ``batch_size`` at a time where their shapes agree; yields them in order.
+
+        An item is one input, or a tuple of the task's inputs.
+        """
+        fields = {item.name: item for item in self.task.inputs}
+        named = {name: options.pop(name) for name in list(options) if name in fields}
+        declared = {option.name: option for option in self.task.options}
+        values = complete_values(declared, options, f"task {self.task.name!r}", errors.InputError)
+        read = ((self._read(item, named, fields)) for item in items)
+        for _, group in itertools.groupby(read, key=lambda item: [getattr(value, "shape", None) for value in item.values()]):
+            for chunk in itertools.batched(group, batch_size) if hasattr(itertools, "batched") else _batched(group, batch_size):
+                yield from self._run(list(chunk), values)
+
+    def _read(self, item: Any, named: Mapping[str, Any], fields: Mapping[str, Field]) -> Values:
+        given = dict(zip(fields, item if isinstance(item, tuple) else (item,), strict=False)) | named
+        if isinstance(item, tuple) and len(item) > len(fields):
+            raise errors.InputError(f"{len(item)} inputs, task {self.task.name!r} takes {len(fields)}: {', '.join(fields)}")
+        if missing := [name for name in fields if name not in given]:
+            raise errors.InputError(f"the input {missing[0]!r} is missing", f"Task {self.task.name!r} takes {', '.join(fields)}")
+        return {name: fields[name].read(value, self.requirements) for name, value in given.items()}
+
+    def _run(self, items: list[Values], options: Mapping[str, Any]) -> Iterator[Prediction]:
+        import numpy as np
+        import torch
+
+        ready = [self.pipeline.preprocess(item) for item in items]
+        batch = {name: torch.from_numpy(np.stack([item[name] for item in ready])).to(self.device, self.dtype) for name in ready[0]}
+        start = time.perf_counter()
+        with torch.inference_mode():
+            outputs = self.pipeline.forward(self.module, batch, options)
+            arrays = {name: output.float().cpu().numpy() for name, output in outputs.items()}
+        seconds = (time.perf_counter() - start) / len(items)
+        for index, item in enumerate(items):
+            single = {name: array[index] for name, array in arrays.items()}
+            yield Prediction(self.task, item, self.pipeline.postprocess(single, item), seconds)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Statistics and samples of the outputs for the deterministic input; the same on any machine to about 1e-4."""
+        import numpy as np
+
+        prediction = self.predict(*(item.sample(self.requirements) for item in self.task.inputs))
+        result: dict[str, Any] = {}
+        for name, value in prediction.items():
+            flat = np.asarray(value, dtype=np.float64).ravel()
+            picks = np.linspace(0, flat.size - 1, 16).round().astype(int)
+            result[name] = {
+                "shape": list(np.shape(value)),
+                "mean": round(float(flat.mean()), 6),
+                "std": round(float(flat.std()), 6),
+                "samples": [round(float(item), 5) for item in flat[picks]],
+            }
+        return result
+
+    # --- keep ---------------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
+        """Write ``model.safetensors``, ``config.json`` and a card; ``stzoo.load(folder)`` reads them. Returns the folder."""
+        from stzoo import weights
+        from stzoo.cards import folder_card
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        name = self.spec.name if self.spec else self.report.name
+        digest = weights.save_tensors(self.module, folder / WEIGHTS_FILE, {"stzoo": self.architecture.name}, dtype)
+        entry = self.extra | {
+            "format_version": FORMAT_VERSION,
+            "name": name,
+            "architecture": self.architecture.name,
+            "plugin": self.architecture.plugin,
+            "task": self.task.name,
+            "config": self.config,
+            "sha256": digest,
+            "fingerprint": self.fingerprint(),
+        }
+        if self.spec:
+            entry |= {"license": self.spec.license, "base_model": self.spec.weights.repo if self.spec.weights else None}
+        weights.write_atomically(folder / CONFIG_FILE, (json.dumps({"stzoo": entry}, indent=2) + "\n").encode())
+        if not (folder / "README.md").exists():  # a card somebody wrote is kept
+            weights.write_atomically(folder / "README.md", folder_card(entry).encode())
+        return folder
+
+    def publish(self, repo_id: str, *, private: bool = False, create_pr: bool = False) -> str:
+        """Save and upload to the Hugging Face Hub in one commit; returns the commit's URL. Raises HubError."""
+        import tempfile
+
+        from stzoo import hub
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(folder)
+            return hub.publish_folder(Path(folder), repo_id, private=private, create_pr=create_pr)
+
+    def __repr__(self) -> str:
+        report = {key: value for key, value in asdict(self.report).items() if value and key != "name"}
+        return f"Predictor({self.report.name!r}, task={self.task.name!r}, {report})"
+
+
+def _batched(items: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
+    """``itertools.batched``, which Python 3.11 lacks."""
+    iterator = iter(items)
+    while chunk := tuple(itertools.islice(iterator, size)):
+        yield chunk

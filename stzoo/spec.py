@@ -1,0 +1,272 @@
+"""What can be registered: Task, Architecture, Model, Weights, Dataset.
+
+Frozen records of plain data, importable without any array library: code is named by ``"module:attribute"`` strings and
+imported when it is used. Records check themselves when they are made and raise :class:`stzoo.errors.SpecError`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from stzoo.errors import SpecError
+
+if TYPE_CHECKING:
+    from stzoo.fields import Field
+
+PLUGIN_API = 1
+"""Version of the plugin API: hooks and specs. A plugin states the one it was written for as ``PLUGIN_API`` in its module."""
+
+_NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*\Z")
+_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
+_REPO = re.compile(r"[\w][\w.-]*/[\w][\w.-]*\Z")
+
+
+def load_reference(reference: str) -> Any:
+    """Import what a ``"module:attribute"`` string names."""
+    module, _, attribute = reference.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+class _Spec:
+    """Shared checks; a subclass lists in ``_references`` the attributes which hold import strings."""
+
+    name: str
+    _references: tuple[str, ...] = ()
+
+    def _fail(self, attribute: str, wanted: str) -> None:
+        value = getattr(self, attribute)
+        raise SpecError(f"{type(self).__name__} {getattr(self, 'name', '?')!r}: {attribute}={value!r} is not {wanted}")
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.match(self.name):
+            self._fail("name", "a name (lower-case letters, digits, single '-', '_' or '.')")
+        for attribute in self._references:
+            value = getattr(self, attribute)
+            for reference in (value,) if isinstance(value, str) else value or ():
+                if not isinstance(reference, str) or not _REFERENCE.match(reference):
+                    self._fail(attribute, "an import string 'module:attribute'")
+        for item in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            if item.name in ("aliases", "tags", "formats", "inputs", "outputs", "options") and isinstance(value, list):
+                object.__setattr__(self, item.name, tuple(value))
+            elif isinstance(value, dict):
+                object.__setattr__(self, item.name, MappingProxyType(dict(value)))
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What a network asks of its input and promises of its output. ``None`` means any."""
+
+    frames_in: int | None = None
+    """Frames the network takes; a longer clip is cut to its last ``frames_in``."""
+    frames_out: int | None = None
+    """Frames one forward pass returns; more come from rolling out."""
+    channels: int | None = None
+    minimum: int = 1
+    """Smallest height and width, in pixels."""
+    multiple: int = 1
+    """Height and width are padded up to a multiple of this and the output is cropped back."""
+    native_size: tuple[int, int] | None = None
+    """Height and width it was made for, in pixels."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A safetensors file, known by its content: any place that holds a file with this sha256 will do."""
+
+    repo: str
+    """Hugging Face Hub repo id, ``owner/name``."""
+    revision: str | None = None
+    """40-hex commit; ``None`` until the file has been published."""
+    sha256: str | None = None
+    """Hash of the file, 64 hex digits."""
+    size: int | None = None
+    """Bytes."""
+    bundled: str | None = None
+    """Path of a copy inside the plugin's package, ``weights/x.safetensors``."""
+    filename: str = "model.safetensors"
+    """Path inside the Hub repo."""
+    dtype: str = "float32"
+    """How floating-point tensors are stored; they are converted when another dtype is asked for."""
+
+    def __post_init__(self) -> None:
+        for attribute, pattern, wanted in (
+            ("repo", _REPO, "a Hub repo id 'owner/name'"),
+            ("revision", _COMMIT, "a full commit hash (40 hex digits)"),
+            ("sha256", _SHA256, "a sha256 (64 hex digits)"),
+        ):
+            value = getattr(self, attribute)
+            if value is not None and not (isinstance(value, str) and pattern.match(value)):
+                raise SpecError(f"Weights {self.repo!r}: {attribute}={value!r} is not {wanted}")
+        if self.bundled is not None and (self.bundled.startswith("/") or ".." in self.bundled.split("/")):
+            raise SpecError(f"Weights {self.repo!r}: bundled={self.bundled!r} is not a path inside the plugin's package")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number about a model: who measured it, on what, how."""
+
+    dataset: str
+    metric: str
+    value: float
+    source: Literal["measured", "baseline", "published"] = "measured"
+    """``measured`` by us with ``command``; ``baseline``: a trivial method, same command; ``published`` elsewhere."""
+    note: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of a task."""
+
+    name: str
+    compute: str
+    """``"module:function"`` taking ``(prediction, target)`` arrays and returning a float."""
+    better: Literal["lower", "higher"] = "lower"
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Task(_Spec):
+    """What goes in and what comes out. Everything generic (predict, CLI, cards, demos) reads this declaration."""
+
+    name: str
+    description: str = ""
+    inputs: tuple[Field, ...] = ()
+    outputs: tuple[Field, ...] = ()
+    options: tuple[Field, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    pipeline: str = "stzoo.predictor:Pipeline"
+    """``"module:class"`` with the four steps of predict; the default runs ``module(*inputs)``."""
+    pipeline_tag: str | None = None
+    """The Hub's name for this task."""
+    folder: str = ""
+    """How a local folder of training data is laid out, for people."""
+    _references = ("pipeline",)
+
+
+@dataclass(frozen=True)
+class Architecture(_Spec):
+    """Something that can be built from a config."""
+
+    name: str
+    task: str
+    build: str
+    """``"module:callable"`` taking the config as keyword arguments and returning an ``nn.Module``."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Every config key with its default. A value may be a :class:`stzoo.fields.Field`, which also says what is accepted."""
+    recipe: str | None = None
+    """``"module:class"`` of a :class:`stzoo.recipe.Recipe`."""
+    formats: tuple[str, ...] = ()
+    """``"module:class"`` of foreign checkpoint formats (:class:`stzoo.formats.Format`)."""
+    pipeline: str | None = None
+    """Overrides the task's pipeline."""
+    description: str = ""
+    paper: str = ""
+    skip_init: bool = True
+    """Set to False if the constructor computes buffers with ``torch.nn.init`` or random fills."""
+    aliases: tuple[str, ...] = ()
+    plugin: str = ""
+    """Filled in by the registry."""
+    _references = ("build", "recipe", "formats", "pipeline")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.task, str):
+            self._fail("task", "the name of a task")
+        if not isinstance(self.defaults, Mapping):
+            self._fail("defaults", "a mapping of config keys to defaults")
+
+    def validate(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The full config with defaults filled in; raises ConfigError naming the key and what is accepted."""
+        from stzoo.fields import complete_values
+
+        return complete_values(self.defaults, config, f"architecture {self.name!r}")
+
+
+@dataclass(frozen=True)
+class Model(_Spec):
+    """An entry of the zoo: architecture + config + weights + licence + where it was trained + measured metrics."""
+
+    name: str
+    architecture: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    weights: Weights | None = None
+    license: str = ""
+    """SPDX identifier (or Hub licence name) of the weights."""
+    code_license: str = "apache-2.0"
+    """Licence of the code that defines the network."""
+    trained_on: str = ""
+    description: str = ""
+    paper: str = ""
+    base_model: str | None = None
+    command: str = ""
+    """The command that trained it."""
+    metrics: tuple[Measurement, ...] = ()
+    requirements: Requirements | None = None
+    dtypes: tuple[str, ...] = ("float32",)
+    """Precisions whose outputs were checked against float32."""
+    parameters: int | None = None
+    flops: int | None = None
+    """Multiply-adds of one forward pass at batch size 1 and the native size."""
+    fingerprint: Mapping[str, Any] | None = None
+    """Output statistics and samples for the deterministic input, recorded when the weights were made."""
+    card: str = ""
+    """Prose for the model card: intended use, training, limitations (Markdown)."""
+    aliases: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    task: str = ""
+    """Filled in by the registry from the architecture."""
+    plugin: str = ""
+    """Filled in by the registry."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.architecture, str) or not _NAME.match(self.architecture.rpartition(":")[2]):
+            self._fail("architecture", "the name of an architecture")
+        if not isinstance(self.config, Mapping):
+            self._fail("config", "a mapping")
+        if self.weights is not None and not isinstance(self.weights, Weights):
+            self._fail("weights", "a Weights record")
+        if not isinstance(self.license, str) or (self.weights and not self.license):
+            self._fail("license", "the licence of the weights (an SPDX identifier such as 'apache-2.0')")
+
+    @property
+    def qualified_name(self) -> str:
+        """``plugin:name``, unique among all installed plugins."""
+        return f"{self.plugin}:{self.name}"
+
+    @property
+    def non_commercial(self) -> bool:
+        """Whether the licence of the weights forbids commercial use, as far as its identifier tells."""
+        return bool(re.search(r"(^|[-_ ])nc($|[-_ ])|non-?commercial", self.license.lower()))
+
+    def words(self) -> Iterator[str]:
+        """The texts a free-text search looks through."""
+        yield from (self.name, self.architecture, self.task, self.plugin, self.description, self.trained_on, self.license)
+        yield from self.aliases
+        yield from self.tags
+
+
+@dataclass(frozen=True)
+class Dataset(_Spec):
+    """A named source of examples for a task."""
+
+    name: str
+    task: str
+    load: str
+    """``"module:function"`` called as ``load(split, **options)``; returns a sequence of ``{column: value}`` examples."""
+    splits: tuple[str, ...] = ("train", "test")
+    description: str = ""
+    license: str = ""
+    homepage: str = ""
+    aliases: tuple[str, ...] = ()
+    plugin: str = ""
+    _references = ("load",)
