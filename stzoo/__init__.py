@@ -18,40 +18,39 @@ _WHERE = {
     "stzoo.spec": "PLUGIN_API Task Architecture Model Weights Dataset Metric Measurement Requirements",
     "stzoo.hooks": "hookimpl",
     "stzoo.recipe": "Recipe",
-    "stzoo.api": "load create import_checkpoint models architectures tasks datasets info dataset verify lock",
+    "stzoo.api": "load pull create import_checkpoint models architectures tasks datasets info dataset verify lock",
     "stzoo.predictor": "Predictor Prediction Pipeline",
 }
 _HOME = {name: module for module, names in _WHERE.items() for name in names.split()}
 __all__ = sorted([*_HOME, "__version__"])
 
 if TYPE_CHECKING:
-    from stzoo.api import (
-        architectures,
-        create,
-        dataset,
-        datasets,
-        import_checkpoint,
-        info,
-        load,
-        lock,
-        models,
-        tasks,
-        verify,
-    )
-    from stzoo.hooks import hookimpl
-    from stzoo.predictor import Pipeline, Prediction, Predictor
-    from stzoo.recipe import Recipe
-    from stzoo.spec import (
-        PLUGIN_API,
-        Architecture,
-        Dataset,
-        Measurement,
-        Metric,
-        Model,
-        Requirements,
-        Task,
-        Weights,
-    )
+    from stzoo.api import architectures as architectures
+    from stzoo.api import create as create
+    from stzoo.api import dataset as dataset
+    from stzoo.api import datasets as datasets
+    from stzoo.api import import_checkpoint as import_checkpoint
+    from stzoo.api import info as info
+    from stzoo.api import load as load
+    from stzoo.api import lock as lock
+    from stzoo.api import models as models
+    from stzoo.api import pull as pull
+    from stzoo.api import tasks as tasks
+    from stzoo.api import verify as verify
+    from stzoo.hooks import hookimpl as hookimpl
+    from stzoo.predictor import Pipeline as Pipeline
+    from stzoo.predictor import Prediction as Prediction
+    from stzoo.predictor import Predictor as Predictor
+    from stzoo.recipe import Recipe as Recipe
+    from stzoo.spec import PLUGIN_API as PLUGIN_API
+    from stzoo.spec import Architecture as Architecture
+    from stzoo.spec import Dataset as Dataset
+    from stzoo.spec import Measurement as Measurement
+    from stzoo.spec import Metric as Metric
+    from stzoo.spec import Model as Model
+    from stzoo.spec import Requirements as Requirements
+    from stzoo.spec import Task as Task
+    from stzoo.spec import Weights as Weights
 
 
 def __getattr__(name: str) -> Any:

@@ -6,9 +6,10 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stzoo import errors
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from stzoo.predictor import LoadReport, Predictor
+    from stzoo.weights import Located
 
 log = logging.getLogger("stzoo")
 
@@ -107,21 +109,27 @@ def load(
     """
     start = time.perf_counter()
     locked = _locked(lock, str(name)) if lock is not None else {}
-    folder = Path(name).expanduser()
-    text = str(name)
-    if (folder / "config.json").is_file():
-        predictor = _load_folder(folder, text, {}, locked.get("sha256"), config, dtype)
-    elif text.count("/") == 1 and not text.startswith((".", "/", "~")):
-        predictor = _load_repo(text, locked.get("revision") or revision, weights, offline, locked.get("sha256"), config, dtype)
-    elif os.sep in text:
-        raise errors.UnknownModel(f"there is no folder {text} with a config.json", "Give a model name, a Hub repo id or a saved folder")
-    else:
-        predictor = _load_zoo(info(text), revision, weights, offline, locked.get("sha256"), config, dtype)
+    origin = _origin(name, revision, weights, offline, locked)
+    full = origin.architecture.validate({**origin.config, **config})
+    predictor = _filled(origin, full, origin.locate(), locked.get("sha256"), _dtype(dtype))
     if predictor.spec and predictor.spec.non_commercial:
-        log.warning("%s: the weights are licensed %s (no commercial use)", text, predictor.spec.license)
-    predictor.to(_device(device))
+        log.warning("%s: the weights are licensed %s (no commercial use)", name, predictor.spec.license)
+    _move(predictor, device)
     predictor.report = replace(predictor.report, seconds=round(time.perf_counter() - start, 4))
     return predictor
+
+
+def pull(name: PathLike, *, revision: str | None = None, offline: bool | None = None) -> Located:
+    """Make a model's weights available on this machine, verified; says where they are and where they came from.
+
+    ``name``, ``revision``, ``offline`` and errors as for :func:`load`, but nothing is built and torch is not imported.
+    """
+    return _origin(name, revision, None, offline).locate()
+
+
+def architecture_of(name: PathLike, *, revision: str | None = None, offline: bool | None = None) -> Architecture:
+    """The architecture :func:`load` would build for this name; of a Hub repo only ``config.json`` is fetched."""
+    return _origin(name, revision, None, offline).architecture
 
 
 def create(architecture: str, *, device: str | torch.device | None = None, **config: Any) -> Predictor:
@@ -129,7 +137,8 @@ def create(architecture: str, *, device: str | torch.device | None = None, **con
     from stzoo.predictor import LoadReport
 
     spec = registry().get(Architecture, architecture)
-    return _build(spec, spec.validate(config), LoadReport(spec.name, "none"), skip_init=False).to(_device(device))
+    predictor = _build(spec, spec.validate(config), LoadReport(spec.name, "none"), skip_init=False)
+    return _move(predictor, device)
 
 
 def import_checkpoint(
@@ -152,7 +161,7 @@ def import_checkpoint(
     predictor = _build(spec, full, LoadReport(file.stem, "checkpoint"), skip_init=True)
     count = assign_tensors(predictor.module, known.convert(state, full), str(file))
     notes = tuple(note for note in known.unknown(full) if note.partition(":")[0] not in config)
-    predictor.to(_device(device))
+    _move(predictor, device)
     seconds = round(time.perf_counter() - start, 4)
     predictor.report = LoadReport(
         file.stem, "checkpoint", str(file), None, sha256_of(file), str(predictor.dtype), count, seconds, notes
@@ -160,7 +169,9 @@ def import_checkpoint(
     return predictor
 
 
-def _build(spec: Architecture, config: dict[str, Any], report: LoadReport, skip_init: bool, model: Model | None = None) -> Predictor:
+def _build(
+    spec: Architecture, config: dict[str, Any], report: LoadReport, skip_init: bool, model: Model | None = None
+) -> Predictor:
     from stzoo import weights
     from stzoo.predictor import Predictor
 
@@ -169,46 +180,103 @@ def _build(spec: Architecture, config: dict[str, Any], report: LoadReport, skip_
     return Predictor(module, spec, registry().get(Task, spec.task), config, report, model)
 
 
-def _load_zoo(
-    model: Model, revision: str | None, path: PathLike | None, offline: bool | None, locked: str | None, config: dict[str, Any], dtype: Any
-) -> Predictor:
-    from stzoo.weights import locate
+@dataclass(frozen=True)
+class _Origin:
+    """What a name stands for: everything known about a model before its weights are looked for."""
 
-    if model.weights is None:
-        raise errors.WeightsUnavailable(f"model {model.name!r} has no weights yet", f"stzoo.create({model.architecture!r}) builds it untrained")
-    architecture = registry().architecture_of(model)
-    full = architecture.validate({**model.config, **config})
-    record = model.weights if revision is None else replace(model.weights, revision=None)
-    if revision is not None:  # another revision is another file: its own hash, not the spec's, is what can be checked
-        from stzoo import hub
-
-        fetched = hub.fetch(record.repo, record.filename, revision=revision, offline=offline)
-        return _filled(architecture, full, model.name, fetched.path, fetched.source, fetched.commit, locked, dtype, model)
-    package = next(plugin.module for plugin in registry().plugins if plugin.name == model.plugin).partition(":")[0]
-    found = locate(record, model.name, package, path=path, offline=offline)
-    return _filled(architecture, full, model.name, found.path, found.source, found.revision, locked, dtype, model)
+    name: str
+    architecture: Architecture
+    config: Mapping[str, Any]
+    locate: Callable[[], Located]
+    """Finds the weights, checked against the hash that spec or config file name."""
+    model: Model | None = None
+    entry: Mapping[str, Any] = field(default_factory=dict)
+    """What the config file says, where there is one."""
 
 
-def _load_folder(folder: Path, name: str, origin: Mapping[str, Any], expected: str | None, config: dict[str, Any], dtype: Any) -> Predictor:
+def _origin(
+    name: PathLike,
+    revision: str | None,
+    weights: PathLike | None,
+    offline: bool | None,
+    locked: Mapping[str, Any] = MappingProxyType({}),
+) -> _Origin:
+    folder, text = Path(name).expanduser(), str(name)
+    if (folder / "config.json").is_file():
+        return _folder_origin(folder, text)
+    if text.count("/") == 1 and not text.startswith((".", "/", "~")):
+        return _repo_origin(text, locked.get("revision") or revision, weights, offline)
+    if os.sep in text:
+        raise errors.UnknownModel(
+            f"there is no folder {text} with a config.json", "Give a model name, a Hub repo id or a saved folder"
+        )
+    return _zoo_origin(info(text), revision, weights, offline)
+
+
+def _zoo_origin(model: Model, revision: str | None, path: PathLike | None, offline: bool | None) -> _Origin:
+    def locate() -> Located:
+        from stzoo import weights as places
+
+        record = model.weights
+        if record is None:
+            raise errors.WeightsUnavailable(
+                f"model {model.name!r} has no weights yet", f"stzoo.create({model.architecture!r}) builds it untrained"
+            )
+        if revision is not None:  # another revision is another file: the spec's hash does not apply
+            from stzoo import hub
+
+            fetched = hub.fetch(record.repo, record.filename, revision=revision, offline=offline)
+            return places.Located(fetched.path, fetched.source, places.sha256_of(fetched.path), fetched.commit)
+        package = next(plugin.module for plugin in registry().plugins if plugin.name == model.plugin).partition(":")[0]
+        return places.locate(record, model.name, package, path=path, offline=offline)
+
+    return _Origin(model.name, registry().architecture_of(model), model.config, locate, model)
+
+
+def _folder_origin(folder: Path, name: str) -> _Origin:
     from stzoo.predictor import WEIGHTS_FILE
 
     entry = _read_config(folder / "config.json", name)
-    return _from_entry(entry, name, folder / WEIGHTS_FILE, "folder", None, expected, config, dtype)
+    return _Origin(
+        name,
+        _architecture_for(entry, name),
+        entry["config"],
+        lambda: _checked(folder / WEIGHTS_FILE, "folder", None, entry, name),
+        entry=entry,
+    )
 
 
-def _load_repo(
-    repo_id: str, revision: str | None, path: PathLike | None, offline: bool | None, locked: str | None, config: dict[str, Any], dtype: Any
-) -> Predictor:
+def _repo_origin(repo_id: str, revision: str | None, path: PathLike | None, offline: bool | None) -> _Origin:
     from stzoo import hub
     from stzoo.predictor import WEIGHTS_FILE
 
     described = hub.fetch(repo_id, "config.json", revision=revision, offline=offline)
     entry = _read_config(described.path, repo_id)
-    _architecture_for(entry, repo_id)  # say that the plugin is missing before anything large is downloaded
-    if path is not None:
-        return _from_entry(entry, repo_id, Path(path), "path", described.commit, locked, config, dtype)
-    fetched = hub.fetch(repo_id, WEIGHTS_FILE, revision=described.commit, sha256=entry.get("sha256"), offline=offline)
-    return _from_entry(entry, repo_id, fetched.path, fetched.source, described.commit, locked, config, dtype)
+
+    def locate() -> Located:
+        if path is not None:
+            return _checked(Path(path), "path", described.commit, entry, repo_id)
+        fetched = hub.fetch(
+            repo_id, WEIGHTS_FILE, revision=described.commit, sha256=entry.get("sha256"), offline=offline
+        )
+        return _checked(fetched.path, fetched.source, described.commit, entry, repo_id)
+
+    return _Origin(repo_id, _architecture_for(entry, repo_id), entry["config"], locate, entry=entry)
+
+
+def _checked(path: Path, source: str, revision: str | None, entry: Mapping[str, Any], name: str) -> Located:
+    """The file, if it is the one that the config file names."""
+    from stzoo.weights import Located, sha256_of
+
+    if not path.is_file():
+        raise errors.WeightsUnavailable(f"{name}: {path} is missing", "Save or download the model again")
+    digest = sha256_of(path)
+    if entry.get("sha256") and digest != entry["sha256"]:
+        raise errors.WeightsCorrupted(
+            f"{name}: {path} has sha256 {digest}, config.json says {entry['sha256']}",
+            "Save or download the model again",
+        )
+    return Located(path, source, digest, revision)
 
 
 def _read_config(path: Path, name: str) -> dict[str, Any]:
@@ -217,11 +285,21 @@ def _read_config(path: Path, name: str) -> dict[str, Any]:
     try:
         entry = json.loads(path.read_text())["stzoo"]
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as problem:
-        raise errors.ConfigError(f"{name}: config.json does not describe a stzoo model ({problem!r})", "Was it written by Predictor.save?") from problem
-    if not isinstance(entry, dict) or not isinstance(entry.get("architecture"), str) or not isinstance(entry.get("config"), dict):
-        raise errors.ConfigError(f"{name}: config.json lacks the architecture or its config", "Was it written by Predictor.save?")
+        raise errors.ConfigError(
+            f"{name}: config.json does not describe a stzoo model ({problem!r})", "Was it written by Predictor.save?"
+        ) from problem
+    if (
+        not isinstance(entry, dict)
+        or not isinstance(entry.get("architecture"), str)
+        or not isinstance(entry.get("config"), dict)
+    ):
+        raise errors.ConfigError(
+            f"{name}: config.json lacks the architecture or its config", "Was it written by Predictor.save?"
+        )
     if entry.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
-        raise errors.ConfigError(f"{name} was written by a newer stzoo (format {entry['format_version']})", "Run: pip install -U stzoo")
+        raise errors.ConfigError(
+            f"{name} was written by a newer stzoo (format {entry['format_version']})", "Run: pip install -U stzoo"
+        )
     return entry
 
 
@@ -234,44 +312,40 @@ def _architecture_for(entry: Mapping[str, Any], name: str) -> Architecture:
             continue
     broken = next((item for item in registry().plugins if item.name == plugin and item.status == "failed"), None)
     if broken:
-        raise errors.PluginError(f"{name} needs the plugin {plugin!r}, which failed to load: {broken.reason}", "Run: stzoo doctor")
-    problem = f"{name} needs the architecture {entry['architecture']!r} of the plugin {plugin!r}, which is not installed"
+        raise errors.PluginError(
+            f"{name} needs the plugin {plugin!r}, which failed to load: {broken.reason}", "Run: stzoo doctor"
+        )
+    problem = (
+        f"{name} needs the architecture {entry['architecture']!r} of the plugin {plugin!r}, which is not installed"
+    )
     if known := catalogue().get(plugin):
         raise errors.PluginMissing(problem, f"Run: {known['install']}")
-    raise errors.PluginMissing(problem, "That name was written by the model's author: install such a package only if you trust them")
-
-
-def _from_entry(
-    entry: dict[str, Any], name: str, path: Path, source: str, revision: str | None, locked: str | None, config: dict[str, Any], dtype: Any
-) -> Predictor:
-    from stzoo.weights import sha256_of
-
-    architecture = _architecture_for(entry, name)
-    if not path.is_file():
-        raise errors.WeightsUnavailable(f"{name}: {path} is missing", "Save or download the model again")
-    if entry.get("sha256") and sha256_of(path) != entry["sha256"]:
-        raise errors.WeightsCorrupted(
-            f"{name}: {path} has sha256 {sha256_of(path)}, config.json says {entry['sha256']}", "Save or download the model again"
-        )
-    full = architecture.validate({**entry["config"], **config})
-    predictor = _filled(architecture, full, name, path, source, revision, locked, dtype, None)
-    predictor.extra = {key: value for key, value in entry.items() if key in ("license", "base_model", "trained_on", "name", "fingerprint")}
-    return predictor
+    raise errors.PluginMissing(
+        problem, "That name was written by the model's author: install such a package only if you trust them"
+    )
 
 
 def _filled(
-    architecture: Architecture, config: dict[str, Any], name: str, path: Path, source: str, revision: str | None, locked: str | None, dtype: Any, model: Model | None
+    origin: _Origin, config: dict[str, Any], found: Located, locked: str | None, dtype: torch.dtype | None
 ) -> Predictor:
     """Build without initialising and assign the file's tensors."""
     from stzoo.predictor import LoadReport
-    from stzoo.weights import assign, sha256_of
+    from stzoo.weights import assign
 
-    digest = sha256_of(path)
-    if locked and digest != locked:
-        raise errors.LockError(f"{name} has sha256 {digest}, the lock file says {locked}", "Run stzoo lock again if the change is wanted")
-    predictor = _build(architecture, config, LoadReport(name, source), skip_init=True, model=model)
-    count = assign(predictor.module, path, name, _dtype(dtype))
-    predictor.report = LoadReport(name, source, str(path), revision, digest, str(predictor.dtype), count)
+    if locked and found.sha256 != locked:
+        raise errors.LockError(
+            f"{origin.name} has sha256 {found.sha256}, the lock file says {locked}",
+            "Run stzoo lock again if the change is wanted",
+        )
+    predictor = _build(
+        origin.architecture, config, LoadReport(origin.name, found.source), skip_init=True, model=origin.model
+    )
+    count = assign(predictor.module, found.path, origin.name, dtype)
+    predictor.report = LoadReport(
+        origin.name, found.source, str(found.path), found.revision, found.sha256, str(predictor.dtype), count
+    )
+    kept = ("license", "base_model", "trained_on", "name", "fingerprint")
+    predictor.extra = {key: value for key, value in origin.entry.items() if key in kept}
     return predictor
 
 
@@ -282,21 +356,22 @@ def _dtype(dtype: Any) -> torch.dtype | None:
         return dtype
     found = getattr(torch, str(dtype).removeprefix("torch."), None)
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise errors.ConfigError(f"dtype={dtype!r} is not a floating-point type", "Use 'float32', 'float16' or 'bfloat16'")
+        raise errors.ConfigError(
+            f"dtype={dtype!r} is not a floating-point type", "Use 'float32', 'float16' or 'bfloat16'"
+        )
     return found
 
 
-def _device(device: Any) -> torch.device:
+def _move(predictor: Predictor, device: Any) -> Predictor:
+    """Move to a device, by default to CUDA where there is one; raises ConfigError if it cannot be used."""
     import torch
 
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
+        target = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
+        return predictor if target == predictor.device else predictor.to(target)
     except (RuntimeError, AssertionError, NotImplementedError) as problem:
-        raise errors.ConfigError(f"device={device!r} cannot be used here ({str(problem).splitlines()[0]})", "Use 'cpu'") from problem
-    return found
+        reason = str(problem).splitlines()[0]
+        raise errors.ConfigError(f"device={device!r} cannot be used here ({reason})", "Use 'cpu'") from problem
 
 
 # --- verify and lock --------------------------------------------------------------------------------------------------
@@ -327,7 +402,9 @@ def verify(name: PathLike, *, offline: bool | None = True, tolerance: float = 2e
     try:
         predictor = load(name, device="cpu", offline=offline)
     except (errors.WeightsCorrupted, errors.WeightsMismatch) as problem:
-        return Verification(str(name), {"sha256" if isinstance(problem, errors.WeightsCorrupted) else "tensors": str(problem)})
+        return Verification(
+            str(name), {"sha256" if isinstance(problem, errors.WeightsCorrupted) else "tensors": str(problem)}
+        )
     report = predictor.report
     fresh = sha256_of(Path(report.path), remember=False)
     checks["sha256"] = "ok" if fresh == report.sha256 else f"{report.path} now has sha256 {fresh}, not {report.sha256}"
@@ -343,7 +420,10 @@ def _compare(recorded: Mapping[str, Any], found: Mapping[str, Any], tolerance: f
         if got is None or list(expected["shape"]) != got["shape"]:
             return f"{output}: shape {got and got['shape']}, recorded {list(expected['shape'])}"
         pairs = [("mean", expected["mean"], got["mean"]), ("std", expected["std"], got["std"])]
-        pairs += [(f"sample {index}", *pair) for index, pair in enumerate(zip(expected["samples"], got["samples"], strict=True))]
+        pairs += [
+            (f"sample {index}", *pair)
+            for index, pair in enumerate(zip(expected["samples"], got["samples"], strict=True))
+        ]
         for what, wanted, value in pairs:
             if not abs(wanted - value) <= tolerance:
                 return f"{output}: {what} is {value:g}, recorded {wanted:g}"
@@ -369,7 +449,9 @@ def lock(names: Sequence[str], path: PathLike = "stzoo.lock", *, offline: bool |
             "repo": predictor.spec.weights.repo if predictor.spec and predictor.spec.weights else name,
             "plugin": f"{owner.distribution}=={owner.version}" if owner else None,
         }
-    write_atomically(file, (json.dumps({"version": 1, "models": dict(sorted(entries.items()))}, indent=2) + "\n").encode())
+    write_atomically(
+        file, (json.dumps({"version": 1, "models": dict(sorted(entries.items()))}, indent=2) + "\n").encode()
+    )
     return file
 
 
@@ -377,10 +459,14 @@ def _read_lock(file: Path) -> dict[str, dict[str, Any]]:
     try:
         content = json.loads(file.read_text())
         if content["version"] != 1:
-            raise errors.LockError(f"{file} has version {content['version']}, this stzoo reads 1", "Run: pip install -U stzoo")
+            raise errors.LockError(
+                f"{file} has version {content['version']}, this stzoo reads 1", "Run: pip install -U stzoo"
+            )
         entries: dict[str, dict[str, Any]] = content["models"]
     except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise errors.LockError(f"{file} is not a lock file ({problem!r})", "Write one with: stzoo lock NAME") from problem
+        raise errors.LockError(
+            f"{file} is not a lock file ({problem!r})", "Write one with: stzoo lock NAME"
+        ) from problem
     return entries
 
 

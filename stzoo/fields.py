@@ -7,6 +7,8 @@ bring a field of its own by subclassing :class:`Field`. No array library is impo
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,10 +28,13 @@ def suggestion(name: str, known: Sequence[str]) -> str:
     """``"Did you mean 'x'?"``, or what there is, for an unknown name."""
     import difflib
 
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    lower = {item.lower(): item for item in known}
+    close = [lower[item] for item in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     if close:
         return "Did you mean " + " or ".join(repr(item) for item in close) + "?"
-    return "Known: " + ", ".join(sorted(known)) if known else "There are none"
+    shown = sorted(known)[:20]
+    more = f" and {len(known) - 20} more" if len(known) > 20 else ""
+    return f"Known: {', '.join(shown)}{more}" if known else "There are none"
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class Field:
     description: str = ""
     suffixes: ClassVar[tuple[str, ...]] = ()
     """File endings :meth:`write` understands."""
+    writing: ClassVar[tuple[Value, ...]] = ()
+    """Options of :meth:`write`."""
 
     def read(self, value: Any, requirements: Requirements) -> Any:
         """The value in this field's layout; raises InputError naming what is wrong and what is accepted."""
@@ -67,9 +74,13 @@ class Value(Field):
 
     default: Any = None
 
+    def accepted(self) -> str:
+        """What is accepted, in words that follow "must be"."""
+        raise SpecError(f"{type(self).__name__} {self.name!r} has no accepted()")
+
     def parse(self, value: Any) -> Any:
         """The checked value; raises ValueError saying what is accepted. Text is converted, as it comes from a shell."""
-        raise ValueError("is not accepted")
+        raise SpecError(f"{type(self).__name__} {self.name!r} has no parse()")
 
     def read(self, value: Any, requirements: Requirements) -> Any:
         return self.parse(value)
@@ -111,11 +122,14 @@ class Choice(Value):
 
     choices: tuple[Any, ...] = ()
 
+    def accepted(self) -> str:
+        return "one of " + ", ".join(repr(choice) for choice in self.choices)
+
     def parse(self, value: Any) -> Any:
         for choice in self.choices:
             if value == choice or (isinstance(value, str) and value.lower() == str(choice).lower()):
                 return choice
-        raise ValueError("must be one of " + ", ".join(repr(choice) for choice in self.choices))
+        raise ValueError(f"must be {self.accepted()}")
 
 
 @dataclass(frozen=True)
@@ -124,16 +138,19 @@ class Shape(Value):
 
     axes: tuple[str, ...] = ()
 
+    def accepted(self) -> str:
+        return f"{len(self.axes)} positive whole numbers ({', '.join(self.axes)})"
+
     def parse(self, value: Any) -> Any:
         if isinstance(value, str):
             value = [int(part) if part.strip().isdigit() else part for part in value.strip("()[] ").split(",")]
         whole = isinstance(value, (tuple, list)) and all(type(item) is int and item > 0 for item in value)
         if not whole or len(value) != len(self.axes):
-            raise ValueError(f"must be {len(self.axes)} positive whole numbers ({', '.join(self.axes)})")
+            raise ValueError(f"must be {self.accepted()}")
         return tuple(value)
 
 
-def _as_value(name: str, default: Any) -> Value:
+def as_value(name: str, default: Any) -> Value:
     """The field that accepts what a plain default stands for."""
     if isinstance(default, Value):
         return default
@@ -148,11 +165,17 @@ def _as_value(name: str, default: Any) -> Value:
 class _Same(Value):
     """Anything of the same type as the default."""
 
+    def accepted(self) -> str:
+        return "anything" if self.default is None else f"of type {type(self.default).__name__}"
+
     def parse(self, value: Any) -> Any:
+        if isinstance(value, str) and not isinstance(self.default, str):
+            with contextlib.suppress(ValueError):  # other text is accepted only where the default is None
+                value = json.loads(value)
         if isinstance(self.default, tuple) and isinstance(value, list):
             value = tuple(value)
         if self.default is not None and not isinstance(value, type(self.default)):
-            raise ValueError(f"must be of type {type(self.default).__name__}")
+            raise ValueError(f"must be {self.accepted()}")
         return value
 
 
@@ -167,7 +190,7 @@ def complete_values(
             raise error(f"{owner} has no {key!r}", suggestion(str(key), list(declared)))
     values = {}
     for key, default in declared.items():
-        value = _as_value(key, default)
+        value = as_value(key, default)
         try:
             values[key] = value.parse(given[key]) if key in given else value.default
         except ValueError as problem:
@@ -194,7 +217,8 @@ class Image(Field):
     def sample(self, requirements: Requirements) -> np.ndarray:
         from stzoo import media
 
-        return media.sample_clip(1, requirements)[0]
+        frame: np.ndarray = media.sample_clip(1, requirements)[0]
+        return frame
 
     def preview(self, value: np.ndarray) -> PILImage:
         from stzoo import media
@@ -212,6 +236,10 @@ class Video(Field):
     """A clip: float32 array (T, C, H, W), values in [0, 1]. A longer clip is cut to the last frames a network takes."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".mp4", ".gif", ".png", ".npy", ".npz")
+    writing: ClassVar[tuple[Value, ...]] = (
+        Number("fps", "Frames per second of a written mp4 or gif", default=10, minimum=0.1, maximum=1000),
+        Number("scale", "How many times a written mp4 or gif is enlarged", default=1, minimum=1, maximum=64, integer=True),
+    )
 
     def read(self, value: Any, requirements: Requirements) -> np.ndarray:
         from stzoo import media

@@ -46,9 +46,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> Any:
-    from stzoo.weights import read_tensors
+    from stzoo.tensorfile import read
 
-    return read_tensors(path)[0]
+    return read(path)[0]
 
 
 def _read_pickle(path: Path) -> Any:
@@ -58,7 +58,7 @@ def _read_pickle(path: Path) -> Any:
 
     import torch
 
-    allowed = [argparse.Namespace, collections.OrderedDict, collections.defaultdict, dict]
+    allowed: list[Any] = [argparse.Namespace, collections.OrderedDict, collections.defaultdict, dict]
     try:
         with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -68,8 +68,10 @@ def _read_pickle(path: Path) -> Any:
             f"{path} holds more than tensors and plain containers ({reason}); stzoo does not execute pickles",
             "Save only the state dict with the code that made it: torch.save(model.state_dict(), path)",
         ) from problem
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as problem:
-        raise errors.FormatError(f"{path} is not a readable PyTorch checkpoint ({problem})", "Is the file complete?") from problem
+    except Exception as problem:  # a damaged pickle can fail in any way
+        raise errors.FormatError(
+            f"{path} is not a readable PyTorch checkpoint ({problem})", "Is the file complete?"
+        ) from problem
 
 
 def unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
@@ -79,16 +81,21 @@ def unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
     for _ in range(4):
         if not isinstance(loaded, Mapping):
             break
-        tensors = {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
+        tensors = {
+            key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, torch.Tensor)
+        }
         if tensors and len(tensors) == len(loaded):
             return tensors
         inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
         if inner is None:
             break
         loaded = inner
-    found = f"keys {', '.join(map(str, list(loaded)[:6]))}" if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
+    found = (
+        f"keys {', '.join(map(str, list(loaded)[:6]))}" if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
+    )
     raise errors.FormatError(
-        f"{path} holds no state dict: found {found}", f"A state dict is looked for at the top and under {', '.join(WRAPPERS)}"
+        f"{path} holds no state dict: found {found}",
+        f"A state dict is looked for at the top and under {', '.join(WRAPPERS)}",
     )
 
 
@@ -113,7 +120,9 @@ def recognise(
         return claims[0]
     if claims:
         names = ", ".join(architecture.name for architecture, _, _ in claims)
-        raise errors.FormatError(f"{path} could be any of {names}", "Say which: import_checkpoint(path, architecture=...)")
+        raise errors.FormatError(
+            f"{path} could be any of {names}", "Say which: import_checkpoint(path, architecture=...)"
+        )
     tried = ", ".join(architecture.name for architecture in architectures if architecture.formats) or "none"
     raise errors.FormatError(
         f"{path} was not recognised: {len(state)} tensors, the first ones {', '.join(list(state)[:4])}",

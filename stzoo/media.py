@@ -46,7 +46,10 @@ def read_video(value: Any, name: str, channels: int | None = None) -> np.ndarray
     array = _as_array(value, name)
     if array.ndim not in (3, 4):
         hint = " (several clips at once go through predict_batch)" if array.ndim == 5 else ""
-        raise InputError(f"{name}: shape {array.shape} is not a clip{hint}", "Give (frames, height, width) or (frames, channels, height, width)")
+        raise InputError(
+            f"{name}: shape {array.shape} is not a clip{hint}",
+            "Give (frames, height, width) or (frames, channels, height, width)",
+        )
     return _checked(array[:, None] if array.ndim == 3 else _channels_first(array, channels), name, channels)
 
 
@@ -64,7 +67,9 @@ def read_image(value: Any, name: str, channels: int | None = None) -> np.ndarray
         return _checked(_from_pil(value, channels), name, channels)
     array = _as_array(value, name)
     if array.ndim not in (2, 3):
-        raise InputError(f"{name}: shape {array.shape} is not a picture", "Give (height, width) or (channels, height, width)")
+        raise InputError(
+            f"{name}: shape {array.shape} is not a picture", "Give (height, width) or (channels, height, width)"
+        )
     return _checked(array[None] if array.ndim == 2 else _channels_first(array, channels), name, channels)
 
 
@@ -79,13 +84,19 @@ def _read_video_file(path: Path, name: str, channels: int | None) -> np.ndarray:
     if suffix in ARRAYS:
         array = _load_array(path, name)
         if array.ndim not in (3, 4):
-            raise MediaError(f"{name}: {path} holds an array of shape {array.shape}, not a clip", "Store (frames, height, width) or (frames, channels, height, width)")
+            raise MediaError(
+                f"{name}: {path} holds an array of shape {array.shape}, not a clip",
+                "Store (frames, height, width) or (frames, channels, height, width)",
+            )
         return array[:, None] if array.ndim == 3 else _channels_first(array, channels)
     if suffix == ".gif":
         return _decode_gif(path, name, channels)
     if suffix in VIDEOS:
         return _decode_video(path, name, channels)
-    raise MediaError(f"{name}: {path.name} is not a clip stzoo reads", f"Endings: {', '.join((*VIDEOS, '.gif', *ARRAYS))}, or a folder of images")
+    raise MediaError(
+        f"{name}: {path.name} is not a clip stzoo reads",
+        f"Endings: {', '.join((*VIDEOS, '.gif', *ARRAYS))}, or a folder of images",
+    )
 
 
 def _decode_video(path: Path, name: str, channels: int | None) -> np.ndarray:
@@ -98,7 +109,9 @@ def _decode_video(path: Path, name: str, channels: int | None) -> np.ndarray:
             layout = "gray" if channels == 1 else "rgb24"
             frames = [frame.to_ndarray(format=layout) for frame in container.decode(video=0)]
     except (av.FFmpegError, IndexError) as problem:
-        raise MediaError(f"{name}: {path} cannot be decoded as a video ({problem})", "Is the file complete?") from problem
+        raise MediaError(
+            f"{name}: {path} cannot be decoded as a video ({problem})", "Is the file complete?"
+        ) from problem
     if not frames:
         raise MediaError(f"{name}: {path} has no frames")
     clip = np.stack(frames)
@@ -122,7 +135,9 @@ def _decode_image(path: Path, name: str, channels: int | None) -> np.ndarray:
         with Image.open(path) as image:
             return _from_pil(image, channels)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
-        raise MediaError(f"{name}: {path} cannot be decoded as a picture ({problem})", "Is the file complete?") from problem
+        raise MediaError(
+            f"{name}: {path} cannot be decoded as a picture ({problem})", "Is the file complete?"
+        ) from problem
 
 
 def _from_pil(image: PILImage, channels: int | None) -> np.ndarray:
@@ -141,14 +156,22 @@ def _load_array(path: Path, name: str) -> np.ndarray:
             return loaded
         with loaded:
             if len(loaded.files) != 1 and "video" not in loaded.files:
-                raise MediaError(f"{name}: {path} holds {len(loaded.files)} arrays ({', '.join(loaded.files[:8])})", "Store one, or name it 'video'")
-            return loaded["video" if "video" in loaded.files else loaded.files[0]]
+                raise MediaError(
+                    f"{name}: {path} holds {len(loaded.files)} arrays ({', '.join(loaded.files[:8])})",
+                    "Store one, or name it 'video'",
+                )
+            array: np.ndarray = loaded["video" if "video" in loaded.files else loaded.files[0]]
+            return array
     except (OSError, ValueError, EOFError, KeyError) as problem:
-        raise MediaError(f"{name}: {path} cannot be read as a NumPy file ({problem})", "Is the file complete?") from problem
+        raise MediaError(
+            f"{name}: {path} cannot be read as a NumPy file ({problem})", "Is the file complete?"
+        ) from problem
     except Exception as problem:
         if type(problem).__name__ != "BadZipFile":
             raise
-        raise MediaError(f"{name}: {path} cannot be read as a NumPy file ({problem})", "Is the file complete?") from problem
+        raise MediaError(
+            f"{name}: {path} cannot be read as a NumPy file ({problem})", "Is the file complete?"
+        ) from problem
 
 
 def _must_exist(path: Path, name: str) -> None:
@@ -181,7 +204,10 @@ def _stacked(frames: Sequence[np.ndarray], name: str) -> np.ndarray:
         raise InputError(f"{name}: no frames")
     for index, frame in enumerate(frames):
         if frame.shape != frames[0].shape:
-            raise InputError(f"{name}: frame {index} has shape {frame.shape}, the first one {frames[0].shape}", "All frames must be of one size")
+            raise InputError(
+                f"{name}: frame {index} has shape {frame.shape}, the first one {frames[0].shape}",
+                "All frames must be of one size",
+            )
     return np.stack(frames)
 
 
@@ -201,7 +227,9 @@ def _checked(array: np.ndarray, name: str, channels: int | None, source: str = "
         count = int((~np.isfinite(array)).sum())
         raise InputError(f"{name}: {count} values{where} are not finite (NaN or infinite)", "Fill or remove them first")
     if array.max(initial=0) > 8:
-        warnings.warn(f"{name}: values up to {array.max():g}; floating-point pictures are expected in [0, 1]", stacklevel=4)
+        warnings.warn(
+            f"{name}: values up to {array.max():g}; floating-point pictures are expected in [0, 1]", stacklevel=4
+        )
     return array
 
 
@@ -209,7 +237,10 @@ def check_size(array: np.ndarray, name: str, requirements: Requirements) -> None
     """Raise InputError where a picture is smaller than the network can take."""
     height, width = array.shape[-2:]
     if min(height, width) < requirements.minimum:
-        raise InputError(f"{name}: {width}x{height} pixels, the model needs at least {requirements.minimum}x{requirements.minimum}", "Enlarge the input")
+        raise InputError(
+            f"{name}: {width}x{height} pixels, the model needs at least {requirements.minimum}x{requirements.minimum}",
+            "Enlarge the input",
+        )
 
 
 def _natural(path: Path) -> list[Any]:
@@ -225,7 +256,9 @@ def pad_to_multiple(array: np.ndarray, multiple: int) -> np.ndarray:
     if multiple == 1 or getattr(array, "ndim", 0) < 3:
         return array
     below, right = (-array.shape[-2] % multiple, -array.shape[-1] % multiple)
-    return np.pad(array, [(0, 0)] * (array.ndim - 2) + [(0, below), (0, right)], mode="edge") if below or right else array
+    return (
+        np.pad(array, [(0, 0)] * (array.ndim - 2) + [(0, below), (0, right)], mode="edge") if below or right else array
+    )
 
 
 def crop_like(output: np.ndarray, reference: np.ndarray, multiple: int) -> np.ndarray:
@@ -233,7 +266,9 @@ def crop_like(output: np.ndarray, reference: np.ndarray, multiple: int) -> np.nd
     if multiple == 1 or output.ndim < 3 or reference.ndim < 3:
         return output
     padded = [size + -size % multiple for size in reference.shape[-2:]]
-    height, width = (size * out // pad for size, out, pad in zip(reference.shape[-2:], output.shape[-2:], padded, strict=True))
+    height, width = (
+        size * out // pad for size, out, pad in zip(reference.shape[-2:], output.shape[-2:], padded, strict=True)
+    )
     return output[..., :height, :width]
 
 
@@ -314,7 +349,9 @@ def _encode_video(frames: Iterator[PILImage], path: Path, fps: float) -> None:
             picture = np.asarray(image.convert("RGB"))
             picture = np.pad(picture, [(0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)], mode="edge")
             if stream is None:
-                stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "12"})
+                stream = container.add_stream(
+                    "libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "12"}
+                )
                 stream.height, stream.width, stream.pix_fmt = picture.shape[0], picture.shape[1], "yuv420p"
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         if stream is not None:
@@ -325,7 +362,7 @@ def _write_array(array: np.ndarray, path: Path, name: str) -> None:
     if path.suffix.lower() == ".npy":
         np.save(path, array)
     else:
-        np.savez_compressed(path, **{name: array})
+        np.savez_compressed(path, allow_pickle=False, **{name: array})
 
 
 # --- pictures for people ----------------------------------------------------------------------------------------------

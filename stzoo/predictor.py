@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
     from torch import nn
 
+    from stzoo.recipe import Recipe
+
 Values = dict[str, Any]
 
 CONFIG_FILE = "config.json"
@@ -44,7 +46,9 @@ class Pipeline:
 
         return {name: pad_to_multiple(value, self.requirements.multiple) for name, value in values.items()}
 
-    def forward(self, module: nn.Module, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    def forward(
+        self, module: nn.Module, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]
+    ) -> dict[str, torch.Tensor]:
         """Batched outputs by name."""
         outputs = module(*batch.values())
         if not isinstance(outputs, (tuple, list)):
@@ -99,7 +103,9 @@ class Prediction(Mapping[str, Any]):
         try:
             return self.__dict__["outputs"][name]
         except KeyError:
-            raise AttributeError(f"this prediction has no {name!r}, it has {', '.join(self.__dict__.get('outputs', ()))}") from None
+            raise AttributeError(
+                f"this prediction has no {name!r}, it has {', '.join(self.__dict__.get('outputs', ()))}"
+            ) from None
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}: {getattr(value, 'shape', value)}" for name, value in self.outputs.items())
@@ -115,18 +121,24 @@ class Prediction(Mapping[str, Any]):
         written = next((item for item in self.task.outputs if output in (None, item.name)), None)
         if written is None:
             raise errors.InputError(f"this prediction has no output {output!r}", f"It has {', '.join(self.outputs)}")
-        if path.suffix.lower() not in written.suffixes:
-            raise errors.MediaError(f"cannot write {written.name} as {path.name!r}", f"Endings: {', '.join(written.suffixes)}")
-        if not path.parent.is_dir():
-            raise errors.MediaError(f"there is no folder {path.parent} to write {path.name} into", "Create it first")
-        written.write(self.outputs[written.name], path, **options)
+        check_target(written, path)
+        declared = {option.name: option for option in written.writing}
+        written.write(
+            self.outputs[written.name],
+            path,
+            **complete_values(declared, options, f"output {written.name!r}", errors.InputError),
+        )
         return path
 
     def figure(self, truth: Mapping[str, Any] | None = None) -> PILImage:
         """Inputs and outputs as labelled rows of pictures; with ``truth``, that and the absolute error below."""
         from stzoo import media
 
-        rows = [(f"input {item.name}" if truth is None else "input", item.preview(self.inputs[item.name])) for item in self.task.inputs if item.name in self.inputs]
+        rows = [
+            (f"input {item.name}" if truth is None else "input", item.preview(self.inputs[item.name]))
+            for item in self.task.inputs
+            if item.name in self.inputs
+        ]
         for item in self.task.outputs:
             if truth is not None and item.name in truth:
                 rows.append(("truth", item.preview(truth[item.name])))
@@ -163,7 +175,9 @@ class Predictor:
     def __post_init__(self) -> None:
         requirements = getattr(self.module, "requirements", None) or (self.spec and self.spec.requirements)
         self.requirements: Requirements = requirements or Requirements()
-        self.pipeline: Pipeline = load_reference(self.architecture.pipeline or self.task.pipeline)(self.task, self.requirements)
+        self.pipeline: Pipeline = load_reference(self.architecture.pipeline or self.task.pipeline)(
+            self.task, self.requirements
+        )
 
     @property
     def device(self) -> torch.device:
@@ -177,6 +191,13 @@ class Predictor:
         """Move or convert the module, as ``nn.Module.to``."""
         self.module.to(*args, **kwargs)
         return self
+
+    def recipe(self, **options: Any) -> Recipe:
+        """How this architecture learns: losses, optimizers, schedules. Raises ConfigError if it brings no recipe."""
+        if not self.architecture.recipe:
+            raise errors.ConfigError(f"architecture {self.architecture.name!r} brings no recipe")
+        made: Recipe = load_reference(self.architecture.recipe)(**options)
+        return made
 
     # --- predict ------------------------------------------------------------------------------------------------------
 
@@ -198,24 +219,41 @@ class Predictor:
         declared = {option.name: option for option in self.task.options}
         values = complete_values(declared, options, f"task {self.task.name!r}", errors.InputError)
         read = ((self._read(item, named, fields)) for item in items)
-        for _, group in itertools.groupby(read, key=lambda item: [getattr(value, "shape", None) for value in item.values()]):
-            for chunk in itertools.batched(group, batch_size) if hasattr(itertools, "batched") else _batched(group, batch_size):
-                yield from self._run(list(chunk), values)
+        for _, group in itertools.groupby(
+            read, key=lambda item: [getattr(value, "shape", None) for value in item.values()]
+        ):
+            for chunk in _batched(group, batch_size):
+                yield from self._run(chunk, values)
 
     def _read(self, item: Any, named: Mapping[str, Any], fields: Mapping[str, Field]) -> Values:
-        given = dict(zip(fields, item if isinstance(item, tuple) else (item,), strict=False)) | named
+        given: Values = {**dict(zip(fields, item if isinstance(item, tuple) else (item,), strict=False)), **named}
         if isinstance(item, tuple) and len(item) > len(fields):
-            raise errors.InputError(f"{len(item)} inputs, task {self.task.name!r} takes {len(fields)}: {', '.join(fields)}")
+            raise errors.InputError(
+                f"{len(item)} inputs, task {self.task.name!r} takes {len(fields)}: {', '.join(fields)}"
+            )
         if missing := [name for name in fields if name not in given]:
-            raise errors.InputError(f"the input {missing[0]!r} is missing", f"Task {self.task.name!r} takes {', '.join(fields)}")
-        return {name: fields[name].read(value, self.requirements) for name, value in given.items()}
+            raise errors.InputError(
+                f"the input {missing[0]!r} is missing", f"Task {self.task.name!r} takes {', '.join(fields)}"
+            )
+        return {name: self._read_field(fields[name], value) for name, value in given.items()}
+
+    def _read_field(self, item: Field, value: Any) -> Any:
+        try:
+            return item.read(value, self.requirements)
+        except errors.InputError as problem:  # among many files, say which one
+            if isinstance(value, (str, Path)) and str(value) not in problem.problem:
+                raise type(problem)(f"{problem.problem} ({value})", problem.remedy) from problem
+            raise
 
     def _run(self, items: list[Values], options: Mapping[str, Any]) -> Iterator[Prediction]:
         import numpy as np
         import torch
 
         ready = [self.pipeline.preprocess(item) for item in items]
-        batch = {name: torch.from_numpy(np.stack([item[name] for item in ready])).to(self.device, self.dtype) for name in ready[0]}
+        batch = {
+            name: torch.from_numpy(np.stack([item[name] for item in ready])).to(self.device, self.dtype)
+            for name in ready[0]
+        }
         start = time.perf_counter()
         with torch.inference_mode():
             outputs = self.pipeline.forward(self.module, batch, options)
@@ -285,8 +323,16 @@ class Predictor:
         return f"Predictor({self.report.name!r}, task={self.task.name!r}, {report})"
 
 
-def _batched(items: Iterable[Any], size: int) -> Iterator[tuple[Any, ...]]:
+def check_target(field: Field, path: Path) -> None:
+    """Raise MediaError if an output of this kind cannot be written to ``path``: its ending, its folder."""
+    if path.suffix.lower() not in field.suffixes:
+        raise errors.MediaError(f"cannot write {field.name} as {path.name!r}", f"Endings: {', '.join(field.suffixes)}")
+    if not path.parent.is_dir():
+        raise errors.MediaError(f"there is no folder {path.parent} to write {path.name} into", "Create it first")
+
+
+def _batched(items: Iterable[Values], size: int) -> Iterator[list[Values]]:
     """``itertools.batched``, which Python 3.11 lacks."""
     iterator = iter(items)
-    while chunk := tuple(itertools.islice(iterator, size)):
+    while chunk := list(itertools.islice(iterator, size)):
         yield chunk

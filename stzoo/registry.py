@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import logging
 import math
+import os
+import threading
+import time
+import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from stzoo import errors
 from stzoo.fields import Field, suggestion
-from stzoo.hooks import KINDS, Plugin, discover
-from stzoo.spec import Architecture, Dataset, Model, Task
+from stzoo.hooks import KINDS, Plugin, discover, loading, one_line
+from stzoo.spec import Architecture, Dataset, Model, Task, forbids_commercial_use
+
+log = logging.getLogger("stzoo")
+
+PATIENCE: Final = 60.0
+"""Seconds that plugins which are still loading are waited for when a name is asked for that nobody else has."""
 
 SpecT = TypeVar("SpecT", Task, Architecture, Model, Dataset)
 
@@ -36,6 +47,11 @@ class KnownModel:
     plugin: str
     install: str
 
+    @property
+    def non_commercial(self) -> bool:
+        """As :attr:`stzoo.spec.Model.non_commercial`."""
+        return forbids_commercial_use(self.license)
+
 
 @cache
 def catalogue() -> dict[str, dict[str, Any]]:
@@ -44,119 +60,106 @@ def catalogue() -> dict[str, dict[str, Any]]:
     return plugins
 
 
+class _Tables:
+    """Specs by name; filled once, then only read."""
+
+    def __init__(self, plugins: list[Plugin]) -> None:
+        self.built_in = {plugin.name for plugin in plugins if plugin.built_in}
+        self.names: dict[type, dict[str, list[Any]]] = {kind: {} for kind in KINDS.values()}
+        """Short names and aliases. Tasks have none: a task is shared by all plugins that declare it alike."""
+        self.specs: dict[type, dict[str, Any]] = {kind: {} for kind in KINDS.values()}
+        """Qualified names."""
+
+    def add(self, spec: Any) -> None:
+        self.specs[type(spec)][_qualified(spec)] = spec
+        for name in (spec.name, *spec.aliases):
+            self.names[type(spec)].setdefault(name, []).append(spec)
+
+    def owner(self, specs: list[Any]) -> Any:
+        """Who keeps a short name that several use: a built-in plugin; among third parties nobody."""
+        built_in = [spec for spec in specs if spec.plugin in self.built_in]
+        return specs[0] if len(specs) == 1 else built_in[0] if len(built_in) == 1 else None
+
+    def find(self, kind: type[SpecT], name: str) -> SpecT | None:
+        """The spec with this name, alias, ``plugin:name`` or ``plugin:alias``; raises AmbiguousName."""
+        if found := self.specs[kind].get(name):
+            return found  # type: ignore[no-any-return]
+        plugin, colon, short = name.rpartition(":")
+        candidates = [spec for spec in self.names[kind].get(short, ()) if not colon or spec.plugin == plugin]
+        if not candidates or (owner := self.owner(candidates)):
+            return owner if candidates else None
+        what, choices = kind.__name__.lower(), ", ".join(_qualified(spec) for spec in candidates)
+        raise errors.AmbiguousName(f"{len(candidates)} plugins have the {what} {name!r}", f"Say one of: {choices}")
+
+    def architecture_of(self, model: Model) -> Architecture | None:
+        """The architecture a model names: its own plugin's before any other's."""
+        own = self.specs[Architecture].get(f"{model.plugin}:{model.architecture}")
+        return own or self.find(Architecture, model.architecture)
+
+
 class Registry:
-    """All specs of all loaded plugins. Make one with :func:`registry`."""
+    """All specs of all loaded plugins. Ask :func:`registry` for it."""
 
     def __init__(self) -> None:
-        self._built_in = {name: entry["distribution"] for name, entry in catalogue().items()}
-        self._names: dict[type, dict[str, list[Any]]] = {kind: {} for kind in KINDS.values()}
-        self._specs: dict[type, dict[str, Any]] = {kind: {} for kind in KINDS.values()}
-        self.plugins: list[Plugin] = list(discover(self._built_in))
-        self._register([plugin for plugin in self.plugins if plugin.status == "ok"])
+        built_in = {name: entry["distribution"] for name, entry in catalogue().items()}
+        self.plugins: list[Plugin] = list(discover(built_in))
+        self._register()
 
     # --- registration -------------------------------------------------------------------------------------------------
 
-    def _register(self, plugins: list[Plugin]) -> None:
-        """Tasks and architectures of all plugins first, since models and architectures may refer across plugins."""
-        for plugin in plugins:
-            self._take(plugin, Task, plugin.specs["tasks"])
-            self._take(plugin, Architecture, plugin.specs["architectures"])
-            self._take(plugin, Dataset, plugin.specs["datasets"])
-        for plugin in plugins:
-            try:
-                for architecture in plugin.specs.get("architectures", ()):
-                    self.get(Task, architecture.task, wait=False)
-                models = []
-                for model in plugin.specs.get("models", ()):
-                    model = replace(model, plugin=plugin.name)
-                    models.append(replace(model, task=self.architecture_of(model).task))
-                self._take(plugin, Model, models)
-            except errors.StzooError as error:
-                self._drop(plugin)
-                plugin.fail(str(error))
-        self._note_conflicts()
-
-    def _take(self, plugin: Plugin, kind: type, specs: list[Any]) -> None:
-        for spec in specs:
-            if kind is Task:
-                self._take_task(plugin, spec)
-                continue
-            spec = replace(spec, plugin=plugin.name)
-            self._specs[kind][_qualified(spec)] = spec
-            for name in (spec.name, *spec.aliases):
-                self._names[kind].setdefault(name, []).append(spec)
-
-    def _take_task(self, plugin: Plugin, task: Task) -> None:
-        """A task is shared by plugins that declare it alike; the first declaration wins."""
-        owner = self._specs[Task].setdefault(task.name, task)
-        if owner != task:
-            plugin.warnings.append(f"declares the task {task.name!r} otherwise than the plugin that has it; that one is used")
-
-    def _drop(self, plugin: Plugin) -> None:
-        for kind in (Architecture, Dataset):
-            for spec in [spec for spec in self._specs[kind].values() if spec.plugin == plugin.name]:
-                del self._specs[kind][_qualified(spec)]
-                for name in (spec.name, *spec.aliases):
-                    self._names[kind][name].remove(spec)
-
-    def architecture_of(self, model: Model) -> Architecture:
-        """The architecture a model names: its own plugin's before any other's."""
-        own = self._specs[Architecture].get(f"{model.plugin}:{model.architecture}")
-        try:
-            return own or self.get(Architecture, model.architecture, wait=False)
-        except errors.UnknownArchitecture as error:
-            problem = f"model {model.name!r} names the unknown architecture {model.architecture!r}"
-            raise errors.SpecError(problem, error.remedy) from None
-
-    def _note_conflicts(self) -> None:
-        by_name = {plugin.name: plugin for plugin in self.plugins}
-        for kind, names in self._names.items():
-            for name, specs in names.items():
-                if len(specs) < 2:
-                    continue
-                owner = self._owner(specs)
-                for spec in specs:
-                    if spec is owner:
-                        continue
-                    others = " and ".join(repr(other.plugin) for other in specs if other is not spec)
-                    plugin = by_name[spec.plugin]
-                    plugin.status = "conflict"
-                    plugin.reason = f"{kind.__name__.lower()} {name!r} is also declared by {others}: say '{_qualified(spec)}'"
-
-    def _owner(self, specs: list[Any]) -> Any:
-        """Who keeps a short name that several use: a built-in plugin; among third parties nobody."""
-        if len(specs) == 1 or specs[0].plugin in self._built_in:
-            return specs[0]
-        return None
-
-    def wait_for_slow(self) -> bool:
-        """Let plugins that are still loading finish; True if there were any."""
-        slow = [plugin for plugin in self.plugins if plugin.status == "slow" and plugin.thread]
-        for plugin in slow:
-            assert plugin.thread
-            plugin.thread.join()
-        self._register([plugin for plugin in slow if plugin.status == "ok"])
+    def _register(self) -> None:
+        """Fill new tables from the plugins that loaded. One whose specs lead nowhere is left out as a whole, and then
+        everything is done again without it, since others may have relied on it."""
+        failed = True
+        while failed:
+            usable = [plugin for plugin in self.plugins if plugin.status in ("ok", "conflict")]
+            tables = _Tables(usable)
+            failed = False
+            for step in (_take_tasks, _take_architectures, _take_models, _note_conflicts):
+                for plugin in usable:
+                    try:
+                        step(tables, plugin)
+                    except Exception as error:  # a spec may hold anything, also what cannot be compared
+                        plugin.fail(one_line(error), traceback.format_exc())
+                        failed = True
+                if failed:
+                    break
+        self._tables = tables
         self.__dict__.pop("not_installed", None)
-        return bool(slow)
+
+    def _adopt(self, seconds: float = 0.0) -> bool:
+        """Register plugins that have loaded by now, or do within ``seconds``; True if there were any."""
+        slow = [plugin for plugin in self.plugins if plugin.status == "slow"]
+        if slow and seconds:
+            log.warning("waiting up to %g s for slow plugins: %s", seconds, ", ".join(plugin.name for plugin in slow))
+        deadline = time.monotonic() + seconds
+        settled = [plugin for plugin in slow if plugin.settle(max(0.0, deadline - time.monotonic()))]
+        if settled:
+            self._register()
+        return bool(settled)
 
     # --- look-up ------------------------------------------------------------------------------------------------------
 
     def all(self, kind: type[SpecT]) -> list[SpecT]:
         """Every spec of a kind, by name."""
-        return sorted(self._specs[kind].values(), key=lambda spec: (spec.name, getattr(spec, "plugin", "")))
+        self._adopt()
+        return sorted(self._tables.specs[kind].values(), key=lambda spec: (spec.name, getattr(spec, "plugin", "")))
 
-    def get(self, kind: type[SpecT], name: str, wait: bool = True) -> SpecT:
-        """The spec with this name, alias or qualified name; raises UnknownX with the closest names, or AmbiguousName."""
-        if found := self._specs[kind].get(name):
-            return found  # type: ignore[no-any-return]
-        if candidates := self._names[kind].get(name):
-            if owner := self._owner(candidates):
-                return owner  # type: ignore[no-any-return]
-            choices = ", ".join(_qualified(spec) for spec in candidates)
-            raise errors.AmbiguousName(f"{len(candidates)} plugins have a {kind.__name__.lower()} {name!r}", f"Say one of: {choices}")
-        if wait and self.wait_for_slow():
-            return self.get(kind, name, wait=False)
-        raise self._unknown(kind, name)
+    def get(self, kind: type[SpecT], name: str) -> SpecT:
+        """The spec with this name, alias or qualified name; slow plugins are waited for before giving up.
+
+        Raises UnknownX with the closest names, or AmbiguousName.
+        """
+        found = self._tables.find(kind, name)
+        if found is None and self._adopt(PATIENCE):
+            found = self._tables.find(kind, name)
+        if found is None:
+            raise self._unknown(kind, name)
+        return found
+
+    def architecture_of(self, model: Model) -> Architecture:
+        """The architecture a model names: its own plugin's before any other's."""
+        return self._tables.architecture_of(model) or self.get(Architecture, model.architecture)
 
     def _unknown(self, kind: type, name: str) -> errors.StzooError:
         what = kind.__name__.lower()
@@ -165,14 +168,24 @@ class Registry:
                 if name in (known.name, f"{known.plugin}:{known.name}"):
                     broken = next((plugin for plugin in self.plugins if plugin.name == known.plugin), None)
                     if broken:
-                        return errors.PluginError(f"model {name!r} belongs to the plugin {broken.name!r}, which failed: {broken.reason}", "Run: stzoo doctor")
-                    return errors.PluginMissing(f"model {name!r} belongs to the plugin {known.plugin!r}, which is not installed", f"Run: {known.install}")
-        names = [key for key, specs in self._names[kind].items() if specs] + [key for key in self._specs[kind] if kind is Task or ":" in name]
+                        return errors.PluginError(
+                            f"model {name!r} belongs to the plugin {broken.name!r}, which failed: {broken.reason}",
+                            "Run: stzoo doctor",
+                        )
+                    return errors.PluginMissing(
+                        f"model {name!r} belongs to the plugin {known.plugin!r}, which is not installed",
+                        f"Run: {known.install}",
+                    )
+        names = [*self._tables.names[kind], *(self._tables.specs[kind] if kind is Task or ":" in name else ())]
         if kind is Model:
             names += [known.name for known in self.not_installed]
         remedy = suggestion(name, names)
-        if failed := [plugin.name for plugin in self.plugins if plugin.status == "failed"]:
-            remedy += f" Plugins that failed to load: {', '.join(failed)} (run: stzoo doctor)"
+        if absent := [
+            f"{plugin.name} ({plugin.status})" for plugin in self.plugins if plugin.status in ("failed", "slow")
+        ]:
+            remedy += f" Plugins that did not load: {', '.join(absent)}; run: stzoo doctor"
+        if "STZOO_PLUGINS" in os.environ:
+            remedy += f" Only plugins in STZOO_PLUGINS={os.environ['STZOO_PLUGINS']!r} are loaded"
         return _UNKNOWN[kind](f"no {what} is called {name!r}", remedy)
 
     @cached_property
@@ -221,13 +234,71 @@ class Registry:
         return [model for model in self.all(Model) if keep(model)]
 
 
+# --- registration, step by step; each is tried plugin by plugin -------------------------------------------------------
+
+
+def _take_tasks(tables: _Tables, plugin: Plugin) -> None:
+    """The first declaration of a task wins."""
+    for task in plugin.specs["tasks"]:
+        note = f"declares the task {task.name!r} otherwise than the plugin that has it; that one is used"
+        if tables.specs[Task].setdefault(task.name, task) != task and note not in plugin.warnings:
+            plugin.warnings.append(note)
+
+
+def _take_architectures(tables: _Tables, plugin: Plugin) -> None:
+    """Architectures and data sets, whose task must be known."""
+    for spec in (*plugin.specs["architectures"], *plugin.specs["datasets"]):
+        if spec.task not in tables.specs[Task]:
+            problem = f"{type(spec).__name__.lower()} {spec.name!r} names the unknown task {spec.task!r}"
+            raise errors.SpecError(problem, suggestion(spec.task, list(tables.specs[Task])))
+        tables.add(spec)
+
+
+def _take_models(tables: _Tables, plugin: Plugin) -> None:
+    """Models, which get their task from their architecture."""
+    for model in plugin.specs["models"]:
+        architecture = tables.architecture_of(model)
+        if architecture is None:
+            problem = f"model {model.name!r} names the unknown architecture {model.architecture!r}"
+            raise errors.SpecError(problem, suggestion(model.architecture, list(tables.names[Architecture])))
+        tables.add(replace(model, task=architecture.task))
+
+
+def _note_conflicts(tables: _Tables, plugin: Plugin) -> None:
+    """Say which of the plugin's short names it does not have to itself."""
+    notes = []
+    for spec in itertools.chain(*plugin.specs.values()):
+        for name in () if isinstance(spec, Task) else (spec.name, *spec.aliases):
+            specs = tables.names[type(spec)][name]
+            if len(specs) > 1 and getattr(tables.owner(specs), "plugin", None) != plugin.name:
+                others = " and ".join(repr(other.plugin) for other in specs if other.plugin != plugin.name)
+                what = type(spec).__name__.lower()
+                notes.append(f"{what} {name!r} is also declared by {others}: say '{_qualified(spec)}'")
+    if notes:
+        more = f"; and {len(notes) - 3} more" if len(notes) > 3 else ""
+        plugin.status, plugin.reason = "conflict", "; ".join(notes[:3]) + more
+
+
 def _qualified(spec: Any) -> str:
-    return spec.name if isinstance(spec, Task) else f"{spec.plugin}:{spec.name}"
+    return f"{spec.plugin}:{spec.name}"
+
+
+_once = threading.RLock()
+
+
+def registry() -> Registry:
+    """The registry of this process; plugins are discovered at the first call.
+
+    Raises PluginError if a plugin asks while it is being imported.
+    """
+    if loading():
+        raise errors.PluginError("a plugin asked for the registry while it was being imported", "Ask inside functions")
+    with _once:
+        return _registry()
 
 
 @cache
-def registry() -> Registry:
-    """The registry of this process; plugins are discovered at the first call."""
+def _registry() -> Registry:
     return Registry()
 
 
@@ -238,6 +309,6 @@ def as_plain(spec: Any) -> Any:
     if isinstance(spec, (list, tuple)):
         return [as_plain(item) for item in spec]
     if hasattr(spec, "__dataclass_fields__"):
-        plain = {name: as_plain(getattr(spec, name)) for name in spec.__dataclass_fields__}
+        plain = {item.name: as_plain(getattr(spec, item.name)) for item in fields(spec)}
         return plain | {"type": type(spec).__name__} if isinstance(spec, Field) else plain
     return None if isinstance(spec, float) and not math.isfinite(spec) else spec

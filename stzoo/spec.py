@@ -10,10 +10,11 @@ import importlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from stzoo.errors import SpecError
+from stzoo.errors import PluginError, SpecError, StzooError
 
 if TYPE_CHECKING:
     from stzoo.fields import Field
@@ -28,40 +29,83 @@ _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _REPO = re.compile(r"[\w][\w.-]*/[\w][\w.-]*\Z")
 
 
+def forbids_commercial_use(license: str) -> bool:
+    """Whether a licence forbids commercial use, as far as its identifier tells."""
+    return bool(re.search(r"(^|[-_ ])nc($|[-_ ])|non-?commercial", license.lower()))
+
+
 def load_reference(reference: str) -> Any:
-    """Import what a ``"module:attribute"`` string names."""
+    """Import what a ``"module:attribute"`` string names; raises PluginError with the reason if that fails."""
     module, _, attribute = reference.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except StzooError:
+        raise
+    except Exception as problem:  # whatever a plugin's code raises when it is imported
+        reason = f"{type(problem).__name__}: {problem}"
+        raise PluginError(f"{reference!r} cannot be imported ({reason})", "Update the plugin, or tell its author") from problem
 
 
-class _Spec:
+@cache
+def _declared(record: Any) -> tuple[tuple[str, str, tuple[type, ...], bool], ...]:
+    """Attribute, annotation, accepted types, and whether it is a tuple of them, for the attributes that can be checked."""
+    from stzoo.fields import Field
+
+    plain = (str, int, bool, Weights, Requirements, Measurement, Metric, Field)
+    known: dict[str, tuple[type, ...]] = {kind.__name__: (kind,) for kind in plain}
+    known |= {"float": (int, float), "Mapping[str, Any]": (Mapping,)}
+    found = []
+    for item in fields(record):
+        annotation = str(item.type)
+        single, several = annotation.removesuffix(" | None"), annotation.startswith("tuple[")
+        if (accepted := known.get(single.removeprefix("tuple[").removesuffix(", ...]"))) is not None:
+            found.append((item.name, annotation, accepted + ((type(None),) if single != annotation else ()), several))
+    return tuple(found)
+
+
+class _Record:
+    """Checks the types of its attributes, so that whoever reads a record may rely on them."""
+
+    def _fail(self, attribute: str, wanted: str) -> None:
+        value, name = getattr(self, attribute), getattr(self, "name", None) or getattr(self, "repo", "")
+        raise SpecError(f"{type(self).__name__} {name!r}: {attribute}={value!r:.80} is not {wanted}")
+
+    def __post_init__(self) -> None:
+        kind: Any = type(self)
+        for name, annotation, accepted, several in _declared(kind):
+            value = getattr(self, name)
+            if several and isinstance(value, list):
+                value = tuple(value)
+                object.__setattr__(self, name, value)
+            if several and not isinstance(value, tuple):
+                self._fail(name, annotation)
+            for item in value if several else (value,):
+                if not isinstance(item, accepted) or (type(item) is bool and bool not in accepted):
+                    self._fail(name, annotation)
+            if type(value) is dict:
+                object.__setattr__(self, name, MappingProxyType(dict(value)))
+
+
+class _Spec(_Record):
     """Shared checks; a subclass lists in ``_references`` the attributes which hold import strings."""
 
     name: str
     _references: tuple[str, ...] = ()
 
-    def _fail(self, attribute: str, wanted: str) -> None:
-        value = getattr(self, attribute)
-        raise SpecError(f"{type(self).__name__} {getattr(self, 'name', '?')!r}: {attribute}={value!r} is not {wanted}")
-
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.match(self.name):
-            self._fail("name", "a name (lower-case letters, digits, single '-', '_' or '.')")
+        super().__post_init__()
+        for attribute in ("name", "aliases"):
+            value = getattr(self, attribute, ())
+            if not all(_NAME.match(name) for name in ((value,) if isinstance(value, str) else value)):
+                self._fail(attribute, "a name (lower-case letters, digits, single '-', '_' or '.')")
         for attribute in self._references:
             value = getattr(self, attribute)
-            for reference in (value,) if isinstance(value, str) else value or ():
-                if not isinstance(reference, str) or not _REFERENCE.match(reference):
-                    self._fail(attribute, "an import string 'module:attribute'")
-        for item in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, item.name)
-            if item.name in ("aliases", "tags", "formats", "inputs", "outputs", "options") and isinstance(value, list):
-                object.__setattr__(self, item.name, tuple(value))
-            elif isinstance(value, dict):
-                object.__setattr__(self, item.name, MappingProxyType(dict(value)))
+            if not all(_REFERENCE.match(item) for item in ((value,) if isinstance(value, str) else value or ())):
+                self._fail(attribute, "an import string 'module:attribute'")
 
 
 @dataclass(frozen=True)
-class Requirements:
+class Requirements(_Record):
     """What a network asks of its input and promises of its output. ``None`` means any."""
 
     frames_in: int | None = None
@@ -76,9 +120,17 @@ class Requirements:
     native_size: tuple[int, int] | None = None
     """Height and width it was made for, in pixels."""
 
+    def describe(self) -> str:
+        """The requirements as one line for people."""
+        parts = [f"{self.frames_in} frames" if self.frames_in else "", f"{self.channels} channel(s)" if self.channels else ""]
+        if self.native_size:
+            parts.append(f"made for {self.native_size[1]}x{self.native_size[0]} pixels")
+        parts.append(f"any size from {self.minimum} pixels" + (f", padded to multiples of {self.multiple}" if self.multiple > 1 else ""))
+        return ", ".join(part for part in parts if part)
+
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(_Record):
     """A safetensors file, known by its content: any place that holds a file with this sha256 will do."""
 
     repo: str
@@ -97,20 +149,21 @@ class Weights:
     """How floating-point tensors are stored; they are converted when another dtype is asked for."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for attribute, pattern, wanted in (
             ("repo", _REPO, "a Hub repo id 'owner/name'"),
             ("revision", _COMMIT, "a full commit hash (40 hex digits)"),
             ("sha256", _SHA256, "a sha256 (64 hex digits)"),
         ):
             value = getattr(self, attribute)
-            if value is not None and not (isinstance(value, str) and pattern.match(value)):
-                raise SpecError(f"Weights {self.repo!r}: {attribute}={value!r} is not {wanted}")
+            if value is not None and not pattern.match(value):
+                self._fail(attribute, wanted)
         if self.bundled is not None and (self.bundled.startswith("/") or ".." in self.bundled.split("/")):
-            raise SpecError(f"Weights {self.repo!r}: bundled={self.bundled!r} is not a path inside the plugin's package")
+            self._fail("bundled", "a path inside the plugin's package")
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(_Record):
     """One number about a model: who measured it, on what, how."""
 
     dataset: str
@@ -123,7 +176,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(_Record):
     """A metric of a task."""
 
     name: str
@@ -171,18 +224,11 @@ class Architecture(_Spec):
     description: str = ""
     paper: str = ""
     skip_init: bool = True
-    """Set to False if the constructor computes buffers with ``torch.nn.init`` or random fills."""
+    """Set to False if the constructor computes buffers from the initial values of its parameters."""
     aliases: tuple[str, ...] = ()
     plugin: str = ""
     """Filled in by the registry."""
     _references = ("build", "recipe", "formats", "pipeline")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.task, str):
-            self._fail("task", "the name of a task")
-        if not isinstance(self.defaults, Mapping):
-            self._fail("defaults", "a mapping of config keys to defaults")
 
     def validate(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The full config with defaults filled in; raises ConfigError naming the key and what is accepted."""
@@ -229,13 +275,9 @@ class Model(_Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.architecture, str) or not _NAME.match(self.architecture.rpartition(":")[2]):
+        if not _NAME.match(self.architecture.rpartition(":")[2]):
             self._fail("architecture", "the name of an architecture")
-        if not isinstance(self.config, Mapping):
-            self._fail("config", "a mapping")
-        if self.weights is not None and not isinstance(self.weights, Weights):
-            self._fail("weights", "a Weights record")
-        if not isinstance(self.license, str) or (self.weights and not self.license):
+        if self.weights and not self.license:
             self._fail("license", "the licence of the weights (an SPDX identifier such as 'apache-2.0')")
 
     @property
@@ -246,7 +288,7 @@ class Model(_Spec):
     @property
     def non_commercial(self) -> bool:
         """Whether the licence of the weights forbids commercial use, as far as its identifier tells."""
-        return bool(re.search(r"(^|[-_ ])nc($|[-_ ])|non-?commercial", self.license.lower()))
+        return forbids_commercial_use(self.license)
 
     def words(self) -> Iterator[str]:
         """The texts a free-text search looks through."""

@@ -12,13 +12,16 @@ import json
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import wraps
+from inspect import isfunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stzoo import errors
+from stzoo import errors, tensorfile
 from stzoo.spec import Weights
 
 if TYPE_CHECKING:
@@ -166,7 +169,9 @@ def locate(
                 "Reinstall the plugin, or connect to the Hub",
             ) from problem
         raise
-    return _logged(name, Located(fetched.path, fetched.source, weights.sha256 or sha256_of(fetched.path), fetched.commit))
+    return _logged(
+        name, Located(fetched.path, fetched.source, weights.sha256 or sha256_of(fetched.path), fetched.commit)
+    )
 
 
 def _logged(name: str, located: Located) -> Located:
@@ -179,45 +184,39 @@ def _logged(name: str, located: Located) -> Located:
 
 def build(constructor: Callable[..., nn.Module], config: Mapping[str, Any], *, skip_init: bool) -> nn.Module:
     """Build a module; with ``skip_init`` its parameters stay uninitialised memory, to be assigned from a file."""
-    if not skip_init:
-        return constructor(**config)
-    with _no_init_mode():
+    with _initialisers_off() if skip_init else nullcontext():
         return constructor(**config)
 
 
-def _no_init_mode() -> Any:
-    """A mode, local to this thread, under which initialising a parameter does nothing.
+_one_at_a_time = threading.RLock()
 
-    Buffers, persistent or not, are computed as usual: that is what building on the meta device gets wrong.
+
+@contextmanager
+def _initialisers_off() -> Iterator[None]:
+    """While it lasts, and in this thread only, the functions of ``torch.nn.init`` leave parameters as they are.
+
+    Buffers are computed as usual, which building on the meta device gets wrong, and it is several times quicker than that.
     """
     import torch
-    from torch.overrides import TorchFunctionMode
 
-    initialisers = {function for name, function in vars(torch.nn.init).items() if name.endswith("_") and callable(function)}
-    fills = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_}
-    parameter = torch.nn.Parameter
+    owner, home = threading.get_ident(), vars(torch.nn.init)
 
-    class NoInit(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if args and func in initialisers or func in fills:
-                return args[0]
-            if args and type(args[0]) is parameter and getattr(func, "__name__", "").endswith("_") and func is not torch.Tensor.requires_grad_:
-                if not func.__name__.endswith("__"):
-                    return args[0]
-            return func(*args, **(kwargs or {}))
+    def guarded(initialise: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(initialise)
+        def initialise_elsewhere(tensor: Any, *args: Any, **kwargs: Any) -> Any:
+            if isinstance(tensor, torch.nn.Parameter) and threading.get_ident() == owner:
+                return tensor
+            return initialise(tensor, *args, **kwargs)
 
-    return NoInit()
+        return initialise_elsewhere
 
-
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors of a safetensors file, mapped, and its metadata; raises WeightsCorrupted if it is not one."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as problem:
-        raise errors.WeightsCorrupted(f"{path} is not an intact safetensors file ({problem})", "Get it again") from problem
+    with _one_at_a_time:
+        originals = {name: item for name, item in home.items() if name.endswith("_") and isfunction(item)}
+        home.update({name: guarded(item) for name, item in originals.items()})
+        try:
+            yield
+        finally:
+            home.update(originals)
 
 
 def assign(module: nn.Module, path: Path, name: str, dtype: torch.dtype | None = None) -> int:
@@ -229,7 +228,7 @@ def assign(module: nn.Module, path: Path, name: str, dtype: torch.dtype | None =
     Raises:
         WeightsMismatch: listing missing and unexpected tensors, wrong shapes and wrong dtypes.
     """
-    tensors, metadata = read_tensors(path)
+    tensors, metadata = tensorfile.read(path)
     for alias, stored in json.loads(metadata.get(_ALIASES, "{}")).items():
         tensors[alias] = tensors[stored]
     return assign_tensors(module, tensors, name, dtype)
@@ -239,7 +238,7 @@ def assign_tensors(
     module: nn.Module, tensors: dict[str, torch.Tensor], name: str, dtype: torch.dtype | None = None
 ) -> int:
     """As :func:`assign`, from tensors in memory."""
-    wanted = module.state_dict()
+    wanted = module.state_dict(keep_vars=True)
     problems = [f"missing {key}" for key in wanted if key not in tensors]
     problems += [f"unexpected {key}" for key in tensors if key not in wanted]
     converted: dict[int, torch.Tensor] = {}
@@ -248,56 +247,43 @@ def assign_tensors(
             continue
         if tensor.shape != target.shape:
             problems.append(f"{key} has shape {tuple(tensor.shape)}, not {tuple(target.shape)}")
-        elif tensor.is_floating_point() != target.is_floating_point() or tensor.is_complex() != target.is_complex():
-            problems.append(f"{key} has dtype {tensor.dtype}, not {target.dtype}")
-        elif tensor.is_floating_point():
-            kept = converted.setdefault(id(tensor), tensor.to(dtype or target.dtype))
-            tensors[key] = kept
+        elif tensor.dtype != target.dtype or dtype:
+            if tensor.is_floating_point() != target.is_floating_point():
+                problems.append(f"{key} has dtype {tensor.dtype}, not {target.dtype}")
+            elif tensor.is_floating_point():
+                tensors[key] = converted.setdefault(id(tensor), tensor.to(dtype or target.dtype))
     if problems:
         shown = "; ".join(problems[:12]) + (f"; and {len(problems) - 12} more" if len(problems) > 12 else "")
         raise errors.WeightsMismatch(
             f"{len(problems)} tensors of {name!r} do not fit: {shown}",
             "Are config and weights of the same model? stzoo.import_checkpoint detects the config from a checkpoint",
         )
-    parameters = dict(module.named_parameters(remove_duplicate=False))
-    tied = {id(parameter): parameter for parameter in parameters.values()}
-    module.load_state_dict(tensors, strict=True, assign=True)
-    if len(tied) < len(parameters):
-        _tie_again(module, parameters)
+    own: set[int] = set()
+    parts: list[nn.Module | None] = [module]
+    while parts:
+        if part := parts.pop():
+            own.update(map(id, part._parameters.values()), map(id, part._buffers.values()))
+            parts.extend(part._modules.values())
+    if own.issuperset(map(id, wanted.values())):
+        for key, target in wanted.items():  # 10 times quicker than load_state_dict, and ties stay
+            target.data = tensors[key]
+    else:  # a module computes entries of its state dict: only its own hooks know what to do with them
+        module.load_state_dict(tensors, strict=True)
     return len(wanted)
-
-
-def _tie_again(module: nn.Module, before: Mapping[str, nn.Parameter]) -> None:
-    """``assign`` makes a new Parameter for each name: names that shared one before share one again."""
-    first: dict[int, nn.Parameter] = {}
-    for key, old in before.items():
-        owner, _, attribute = key.rpartition(".")
-        holder = module.get_submodule(owner)
-        setattr(holder, attribute, first.setdefault(id(old), getattr(holder, attribute)))
 
 
 def save_tensors(module: nn.Module, path: Path, metadata: Mapping[str, str], dtype: torch.dtype | None = None) -> str:
     """Write the module's state as safetensors, tied tensors once; returns the sha256. Atomic."""
-    import torch
-    from safetensors.torch import save_file
-
-    stored: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
+    stored: dict[tuple[Any, ...], str] = {}
     tensors: dict[str, torch.Tensor] = {}
     tied: dict[str, str] = {}
     for key, tensor in module.state_dict().items():
-        place = (tensor.data_ptr(), tensor.shape, tensor.stride())
-        if tensor.numel() and place in stored:
-            tied[key] = stored[place]
-            continue
-        stored[place] = key
-        plain = tensor.detach().cpu().contiguous()
-        tensors[key] = plain.to(dtype) if dtype and plain.is_floating_point() else plain.clone() if plain.data_ptr() == tensor.data_ptr() and _is_view(plain) else plain
+        first = stored.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride()), key)
+        if tensor.numel() and first != key:
+            tied[key] = first
+        else:
+            tensors[key] = tensor.detach().cpu().to(dtype if dtype and tensor.is_floating_point() else tensor.dtype)
     notes = {"format": "pt", **metadata, **({_ALIASES: json.dumps(tied)} if tied else {})}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, notes)
+        tensorfile.write(tensors, temporary, notes)
     return sha256_of(path)
-
-
-def _is_view(tensor: torch.Tensor) -> bool:
-    """Whether the tensor covers only a part of its storage (safetensors refuses to write such)."""
-    return tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()

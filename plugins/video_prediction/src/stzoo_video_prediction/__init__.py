@@ -11,7 +11,12 @@ __version__ = "0.1.0"
 PLUGIN_API = 1
 
 _SHARED = {
-    "in_shape": Shape("in_shape", "Frames, channels, native height and width", (10, 1, 64, 64), axes=("frames", "channels", "height", "width")),
+    "in_shape": Shape(
+        "in_shape",
+        "Frames, channels, native height and width",
+        (10, 1, 64, 64),
+        axes=("frames", "channels", "height", "width"),
+    ),
     "hid_S": Number("hid_S", "Channels of the spatial encoder and decoder", default=16, minimum=2, integer=True),
     "hid_T": Number("hid_T", "Channels of the translator", default=256, minimum=2, integer=True),
     "N_S": Number("N_S", "Layers of the encoder and of the decoder; even", default=4, minimum=2, integer=True),
@@ -19,8 +24,12 @@ _SHARED = {
     "mlp_ratio": Number("mlp_ratio", "Width of a block's MLP over its channels", default=8.0, minimum=0.01),
     "drop": Number("drop", "Dropout in the MLP", default=0.0, minimum=0, maximum=0.99),
     "drop_path": Number("drop_path", "Stochastic depth of the last block", default=0.0, minimum=0, maximum=0.99),
-    "spatio_kernel_enc": Number("spatio_kernel_enc", "Kernel of the encoder's convolutions; odd", default=3, minimum=1, integer=True),
-    "spatio_kernel_dec": Number("spatio_kernel_dec", "Kernel of the decoder's convolutions; odd", default=3, minimum=1, integer=True),
+    "spatio_kernel_enc": Number(
+        "spatio_kernel_enc", "Kernel of the encoder's convolutions; odd", default=3, minimum=1, integer=True
+    ),
+    "spatio_kernel_dec": Number(
+        "spatio_kernel_dec", "Kernel of the decoder's convolutions; odd", default=3, minimum=1, integer=True
+    ),
 }
 
 
@@ -31,7 +40,15 @@ def stzoo_tasks() -> Iterator[Task]:
         description="Predict the next frames of a clip",
         inputs=(Video("video", "The clip so far; its last frames are used"),),
         outputs=(Video("video", "The predicted frames"),),
-        options=(Number("horizon", "Frames to predict; beyond the trained number the network is fed its own output", minimum=1, maximum=10_000, integer=True),),
+        options=(
+            Number(
+                "horizon",
+                "Frames to predict; beyond the trained number the network is fed its own output",
+                minimum=1,
+                maximum=10_000,
+                integer=True,
+            ),
+        ),
         metrics=tuple(
             Metric(name, f"stzoo_video_prediction.metrics:{name}", better, description)
             for name, better, description in (

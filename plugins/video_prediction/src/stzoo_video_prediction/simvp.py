@@ -1,57 +1,50 @@
 """SimVP: simpler yet better video prediction.
 
-Papers: Gao et al., "SimVP: Simpler yet Better Video Prediction", CVPR 2022 (arXiv:2206.05099), the IncepU
+Papers: Gao et al., "SimVP: Simpler yet Better Video Prediction", CVPR 2022 (arXiv:2206.05099), with the IncepU
 translator; Tan et al., "SimVP: Towards Simple yet Powerful Spatiotemporal Predictive Learning", 2022
-(arXiv:2211.12509), the gSTA translator.
-Official code: https://github.com/chengtan9907/OpenSTL (Apache-2.0), whose state-dict keys, configuration
-names and numerics are kept here.
+(arXiv:2211.12509), with the gSTA translator.
+Official code: https://github.com/chengtan9907/OpenSTL (Apache-2.0), whose state-dict keys, configuration names and
+numerics are kept here.
 
-A convolutional encoder works on each frame, a translator mixes the frames, which are stacked as
-channels, and a decoder works on each frame again, with a skip from the first encoder layer.
+A convolutional encoder works on each frame, a translator mixes the frames, which are stacked as channels, and a decoder
+works on each frame again, with a skip from the first encoder layer.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from stzoo.errors import ConfigError, InputError
+from stzoo.recipe import Recipe
+from stzoo_video_prediction.openstl import OpenSTLFormat, openstl_config, openstl_translator
 
 if TYPE_CHECKING:
     from stzoo.spec import Requirements
 
 
-# ------------------------------------------------------------------ encoder and decoder blocks
+# --- encoder and decoder ----------------------------------------------------------------------------------------------
 
 
 class ConvSC(nn.Module):
     """Convolution, GroupNorm over 2 groups, SiLU; halves (stride 2) or doubles (pixel shuffle) the size."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel: int,
-        *,
-        down: bool = False,
-        up: bool = False,
+        self, in_channels: int, out_channels: int, kernel: int, *, down: bool = False, up: bool = False
     ) -> None:
         super().__init__()
-        conv = nn.Conv2d(
-            in_channels,
-            out_channels * 4 if up else out_channels,
-            kernel,
-            stride=2 if down else 1,
-            padding=kernel // 2,
-        )
+        width = 4 * out_channels if up else out_channels
+        conv = nn.Conv2d(in_channels, width, kernel, stride=2 if down else 1, padding=kernel // 2)
         nn.init.trunc_normal_(conv.weight, std=0.02)
-        nn.init.zeros_(conv.bias)
+        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
         self.conv = nn.Sequential(
             OrderedDict(
                 conv=nn.Sequential(conv, nn.PixelShuffle(2)) if up else conv,
@@ -65,16 +58,12 @@ class ConvSC(nn.Module):
 
 
 class Encoder(nn.Module):
-    """(N,C,H,W) -> the latent (N,hid_S,H/2^(N_S/2),W/2^(N_S/2)) and the first layer's output (N,hid_S,H,W)."""
+    """(N,C,H,W) -> latent (N,hid_S,H/2^(N_S/2),W/2^(N_S/2)), and the first layer's output (N,hid_S,H,W)."""
 
-    def __init__(self, in_channels: int, hid_S: int, N_S: int, kernel: int) -> None:
+    def __init__(self, channels: int, hid_S: int, N_S: int, kernel: int) -> None:
         super().__init__()
-        self.enc = nn.Sequential(
-            *(
-                ConvSC(hid_S if i else in_channels, hid_S, kernel, down=i % 2 == 1)
-                for i in range(N_S)
-            )
-        )
+        layers = (ConvSC(hid_S if i else channels, hid_S, kernel, down=i % 2 == 1) for i in range(N_S))
+        self.enc = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         skip = self.enc[0](x)
@@ -84,41 +73,48 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """The encoder mirrored; the skip is added in front of the last layer. No output activation."""
 
-    def __init__(self, hid_S: int, out_channels: int, N_S: int, kernel: int) -> None:
+    def __init__(self, hid_S: int, channels: int, N_S: int, kernel: int) -> None:
         super().__init__()
-        self.dec = nn.Sequential(
-            *(ConvSC(hid_S, hid_S, kernel, up=i % 2 == 0) for i in range(N_S))
-        )
-        self.readout = nn.Conv2d(hid_S, out_channels, 1)
+        self.dec = nn.Sequential(*(ConvSC(hid_S, hid_S, kernel, up=i % 2 == 0) for i in range(N_S)))
+        self.readout = nn.Conv2d(hid_S, channels, 1)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return self.readout(self.dec[-1](self.dec[:-1](x) + skip))
+        x = self.dec[:-1](x)
+        x += skip
+        return self.readout(self.dec[-1](x))
 
 
-# ------------------------------------------------------------------ translator: gSTA
+# --- translator: gSTA -------------------------------------------------------------------------------------------------
 
 
-class DropPath(nn.Module):
-    """Stochastic depth: in training, drops the branch per sample with probability `p`, scaling the kept."""
+class DilatedDepthwise(nn.Conv2d):
+    """Depthwise 7x7 convolution with dilation 3, same size out."""
 
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, dim, 7, padding=9, groups=dim, dilation=3)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0.0:
-            return x
-        keep = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(1.0 - self.p).div_(1.0 - self.p)
-        return x * keep
+        if x.device.type != "cpu":
+            return super().forward(x)
+        # CPU kernels are slow with dilation. Every third pixel of every third row only meets its like, so the 3x3 such
+        # grids are convolved as 9 images without dilation: the same sums, several times faster.
+        batch, dim, height, width = x.shape
+        rows, columns = -(-height // 3), -(-width // 3)
+        x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 3 * columns - width, 0, 3 * rows - height))
+        x = x.reshape(batch, rows, 3, columns, 3, dim).permute(0, 2, 4, 1, 3, 5)
+        x = x.reshape(batch * 9, rows, columns, dim).permute(0, 3, 1, 2)
+        x = F.conv2d(x, self.weight, self.bias, padding=3, groups=dim).permute(0, 2, 3, 1)
+        x = x.reshape(batch, 3, 3, rows, columns, dim).permute(0, 3, 1, 4, 2, 5)
+        return x.reshape(batch, 3 * rows, 3 * columns, dim)[:, :height, :width].permute(0, 3, 1, 2)
 
 
 class GatedLargeKernel(nn.Module):
-    """Large-kernel attention, depthwise 5x5 then dilated 7x7 (21x21 together), as a gate on its own features."""
+    """Large-kernel attention, depthwise 5x5 then dilated 7x7 (21x21 together), gated by its own features."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.conv0 = nn.Conv2d(dim, dim, 5, padding=2, groups=dim)
-        self.conv_spatial = nn.Conv2d(dim, dim, 7, padding=9, groups=dim, dilation=3)
+        self.conv_spatial = DilatedDepthwise(dim)
         self.conv1 = nn.Conv2d(dim, 2 * dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -161,68 +157,63 @@ class MixMlp(nn.Module):
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.drop(F.gelu(self.dwconv(self.fc1(x))))
-        return self.drop(self.fc2(x))
+        return self.drop(self.fc2(self.drop(F.gelu(self.dwconv(self.fc1(x))))))
 
 
-class MetaBlock(nn.Module):
-    """x + attention, then + MLP, each normalised first and scaled per channel (paper 2, section 3.3)."""
+def init_fan_out(module: nn.Module) -> None:
+    """The official initialisation of convolutions in gSTA blocks: normal, variance 2 / fan-out; bias 0."""
+    if isinstance(module, nn.Conv2d):
+        fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
+        nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
+        nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
-    def __init__(
-        self,
-        dim: int,
-        attention: nn.Module,
-        mlp_ratio: float,
-        drop: float,
-        drop_path: float,
-    ) -> None:
+
+def gsta_attention(dim: int) -> nn.Module:
+    """The attention of a gSTA block, initialised."""
+    return Attention(dim, GatedLargeKernel).apply(init_fan_out)
+
+
+class Block(nn.Module):
+    """x plus its attention, then plus its MLP; both branches are normalised first and scaled per channel."""
+
+    def __init__(self, dim: int, attention: nn.Module, mlp_ratio: float, drop: float, drop_path: float) -> None:
         super().__init__()
         self.layer_scale_1 = nn.Parameter(torch.full((dim,), 1e-2))
         self.layer_scale_2 = nn.Parameter(torch.full((dim,), 1e-2))
         self.norm1 = nn.BatchNorm2d(dim)
         self.attn = attention
-        self.drop_path = DropPath(drop_path)
         self.norm2 = nn.BatchNorm2d(dim)
-        self.mlp = MixMlp(dim, int(dim * mlp_ratio), drop)
-        self.mlp.apply(init_fan_out)
+        self.mlp = MixMlp(dim, int(dim * mlp_ratio), drop).apply(init_fan_out)
+        self.drop_path = drop_path
 
     def forward(self, x: Tensor) -> Tensor:
-        scale_1 = self.layer_scale_1[:, None, None]
-        scale_2 = self.layer_scale_2[:, None, None]
-        x = x + self.drop_path(scale_1 * self.attn(self.norm1(x)))
-        return x + self.drop_path(scale_2 * self.mlp(self.norm2(x)))
+        x = torch.addcmul(x, self.scale(self.layer_scale_1, x), self.attn(self.norm1(x)))
+        return torch.addcmul(x, self.scale(self.layer_scale_2, x), self.mlp(self.norm2(x)))
+
+    def scale(self, layer_scale: Tensor, x: Tensor) -> Tensor:
+        """The factor on a branch: in training, stochastic depth makes it 0 for some samples and larger for the rest."""
+        scale = layer_scale[:, None, None]
+        if not self.training or self.drop_path == 0.0:
+            return scale
+        keep = 1.0 - self.drop_path
+        return scale * x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(keep).div_(keep)
 
 
-def init_fan_out(module: nn.Module) -> None:
-    """Official initialisation of the translator's convolutions: normal, variance 2 / fan-out, bias 0."""
-    if isinstance(module, nn.Conv2d):
-        fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
-        nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
-        nn.init.zeros_(module.bias)
-
-
-def gsta_attention(dim: int) -> nn.Module:
-    attention = Attention(dim, GatedLargeKernel)
-    attention.apply(init_fan_out)
-    return attention
-
-
-class Stage(nn.Module):
-    """A MetaBlock and, where the width changes, a 1x1 convolution (`reduction`)."""
+class MetaBlock(nn.Module):
+    """A block and, where the number of channels changes, a 1x1 convolution."""
 
     def __init__(self, block: nn.Module, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.block = block
-        if in_channels != out_channels:
-            self.reduction = nn.Conv2d(in_channels, out_channels, 1)
+        self.reduction = None if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.block(x)
-        return self.reduction(x) if hasattr(self, "reduction") else x
+        return x if self.reduction is None else self.reduction(x)
 
 
 class MetaTranslator(nn.Module):
-    """N_T blocks: the first at T*hid_S channels, the others at hid_T, the last one projecting back."""
+    """N_T blocks: the first at T*hid_S channels, the others at hid_T; the last one projects back."""
 
     def __init__(
         self,
@@ -235,23 +226,20 @@ class MetaTranslator(nn.Module):
         drop_path: float,
     ) -> None:
         super().__init__()
-        # The official schedule starts at 0.01 whatever drop_path is, and ends at drop_path.
-        rates = torch.linspace(1e-2, drop_path, N_T, device="cpu").tolist()
         widths = [channels] + [hid_T] * (N_T - 1) + [channels]
-        self.enc = nn.Sequential(
-            *(
-                Stage(
-                    MetaBlock(width, attention(width), mlp_ratio, drop, rate), width, next_width
-                )
-                for width, next_width, rate in zip(widths, widths[1:], rates, strict=False)
-            )
-        )
+        blocks = []
+        for i in range(N_T):
+            # The official schedule starts at 0.01 whatever drop_path is.
+            rate = 0.01 + (drop_path - 0.01) * i / (N_T - 1)
+            block = Block(widths[i], attention(widths[i]), mlp_ratio, drop, rate)
+            blocks.append(MetaBlock(block, widths[i], widths[i + 1]))
+        self.enc = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.enc(x)
 
 
-# ------------------------------------------------------------------ translator: IncepU
+# --- translator: IncepU -----------------------------------------------------------------------------------------------
 
 
 class GroupConv(nn.Module):
@@ -259,13 +247,16 @@ class GroupConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, groups: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel, padding=kernel // 2, groups=groups
-        )
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, groups=groups)
         self.norm = nn.GroupNorm(groups, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(self.norm(self.conv(x)), 0.2)
+        return F.leaky_relu(self.norm(self.conv(x)), 0.2, inplace=True)
+
+
+def incep_groups(hidden: int) -> int:
+    """8 groups if they divide the hidden channels, otherwise none."""
+    return 8 if hidden % 8 == 0 else 1
 
 
 class Inception(nn.Module):
@@ -273,75 +264,63 @@ class Inception(nn.Module):
 
     def __init__(self, in_channels: int, hidden: int, out_channels: int) -> None:
         super().__init__()
-        groups = incep_groups(hidden)
         self.conv1 = nn.Conv2d(in_channels, hidden, 1)
-        self.layers = nn.ModuleList(
-            GroupConv(hidden, out_channels, kernel, groups) for kernel in (3, 5, 7, 11)
-        )
+        groups = incep_groups(hidden)
+        self.layers = nn.ModuleList(GroupConv(hidden, out_channels, kernel, groups) for kernel in (3, 5, 7, 11))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
-        first, *others = self.layers
-        y = first(x)
+        first, second, *others = self.layers
+        y = first(x) + second(x)
         for layer in others:
-            y = y + layer(x)
+            y += layer(x)
         return y
 
 
-def incep_groups(hidden: int) -> int:
-    """8 groups where they divide the hidden width, otherwise none."""
-    return 8 if hidden % 8 == 0 else 1
-
-
 class IncepTranslator(nn.Module):
-    """A U-Net without scales: N_T Inception blocks down, N_T up, skips concatenated."""
+    """A U-Net of one scale: N_T Inception blocks down, N_T up, the skips concatenated."""
 
     def __init__(self, channels: int, hid_T: int, N_T: int) -> None:
         super().__init__()
-        hidden = hid_T // 2
-        self.enc = nn.ModuleList(
-            Inception(hid_T if i else channels, hidden, hid_T) for i in range(N_T)
-        )
-        self.dec = nn.ModuleList(
-            Inception(
-                2 * hid_T if i else hid_T, hidden, channels if i == N_T - 1 else hid_T
-            )
-            for i in range(N_T)
-        )
+        hidden, widths = hid_T // 2, [hid_T] * (N_T - 1) + [channels]
+        self.enc = nn.ModuleList(Inception(hid_T if i else channels, hidden, hid_T) for i in range(N_T))
+        self.dec = nn.ModuleList(Inception(2 * hid_T if i else hid_T, hidden, widths[i]) for i in range(N_T))
 
     def forward(self, x: Tensor) -> Tensor:
         skips = []
         for block in self.enc:
             x = block(x)
             skips.append(x)
-        skips.pop()
-        x = self.dec[0](x)
+        x = self.dec[0](skips.pop())
         for block in self.dec[1:]:
             x = block(torch.cat((x, skips.pop()), dim=1))
         return x
 
 
-# ------------------------------------------------------------------ network
+# --- network ----------------------------------------------------------------------------------------------------------
 
 
 class SimVP(nn.Module):
-    """SimVP: frames in, the same number of following frames out.
+    """SimVP: T frames in, the next T frames out.
 
     Args:
         in_shape: (T, C, H, W) of the input. T and C are built in; H and W are only the native size.
-        hid_S: channels of encoder and decoder, per frame.
+        hid_S: channels of encoder and decoder, per frame; even.
         hid_T: channels of the translator.
-        N_S: layers of the encoder, and of the decoder; every second one changes the size by 2.
-        N_T: blocks of the translator (for IncepU, of each of its halves).
+        N_S: layers of the encoder, and of the decoder; every second one halves or doubles the size; even.
+        N_T: blocks of the translator (IncepU: of each of its halves), at least 2.
         model_type: the translator, "gsta" or "incepu".
-        mlp_ratio: hidden width of the translator's MLPs relative to its channels (gSTA).
+        mlp_ratio: hidden channels of the translator's MLPs relative to its channels (gSTA).
         drop: dropout in the MLPs (gSTA).
-        drop_path: stochastic depth at the last block (gSTA); the first block has 0.01, between is linear.
-        spatio_kernel_enc, spatio_kernel_dec: kernel sizes of encoder and decoder, odd.
+        drop_path: stochastic depth at the last block (gSTA); the first block has 0.01, linear in between.
+        spatio_kernel_enc, spatio_kernel_dec: kernel sizes of encoder and decoder; odd.
 
     Raises:
-        ConfigError: the values do not fit together.
+        ConfigError: a value is out of range, or they do not fit together.
     """
+
+    attentions: ClassVar[dict[str, Callable[[int], nn.Module]]] = {"gsta": gsta_attention}
+    """Attention of the translator's blocks, by ``model_type``."""
 
     def __init__(
         self,
@@ -357,64 +336,48 @@ class SimVP(nn.Module):
         spatio_kernel_enc: int = 3,
         spatio_kernel_dec: int = 3,
     ) -> None:
-        super().__init__()
         if len(in_shape) != 4 or min(in_shape) < 1:
             raise ConfigError(f"in_shape must be four positive numbers (T, C, H, W), got {in_shape}")
-        if N_S < 2 or N_S % 2:
-            raise ConfigError(f"N_S must be even and at least 2, got {N_S}")
-        if N_T < 2:
-            raise ConfigError(f"N_T must be at least 2, got {N_T}")
-        if hid_S < 2 or hid_S % 2:
-            raise ConfigError(f"hid_S must be even (it is normalised in 2 groups), got {hid_S}")
-        if hid_T < 2:
-            raise ConfigError(f"hid_T must be at least 2, got {hid_T}")
-        for name, kernel in (
-            ("spatio_kernel_enc", spatio_kernel_enc),
-            ("spatio_kernel_dec", spatio_kernel_dec),
-        ):
-            if kernel < 1 or kernel % 2 == 0:
-                raise ConfigError(f"{name} must be odd, got {kernel}")
-        if mlp_ratio <= 1:
-            raise ConfigError(f"mlp_ratio must be above 1, got {mlp_ratio}")
-        for name, rate in (("drop", drop), ("drop_path", drop_path)):
-            if not 0 <= rate < 1:
-                raise ConfigError(f"{name} must be at least 0 and below 1, got {rate}")
         frames, channels, height, width = in_shape
-        if height % 2 ** (N_S // 2) or width % 2 ** (N_S // 2):
-            raise ConfigError(
-                f"height and width in in_shape must be multiples of {2 ** (N_S // 2)} (2^(N_S/2)), "
-                f"got {height} and {width}"
-            )
-        if model_type == "incepu" and incep_groups(hid_T // 2) == 8 and frames * hid_S % 8:
-            raise ConfigError(
-                f"model_type 'incepu' with hid_T {hid_T} works in 8 groups: T * hid_S must be a "
-                f"multiple of 8, got {frames} * {hid_S}"
-            )
+        multiple = 2 ** (N_S // 2)
+        stacked = frames * hid_S
+        for wrong, problem in (
+            (N_S < 2 or N_S % 2, f"N_S must be even and at least 2, got {N_S}"),
+            (N_T < 2, f"N_T must be at least 2, got {N_T}"),
+            (hid_S < 2 or hid_S % 2, f"hid_S must be even (it is normalised in 2 groups), got {hid_S}"),
+            (hid_T < 2, f"hid_T must be at least 2, got {hid_T}"),
+            (spatio_kernel_enc % 2 != 1, f"spatio_kernel_enc must be odd, got {spatio_kernel_enc}"),
+            (spatio_kernel_dec % 2 != 1, f"spatio_kernel_dec must be odd, got {spatio_kernel_dec}"),
+            (not 0 <= drop < 1, f"drop must be at least 0 and below 1, got {drop}"),
+            (not 0 <= drop_path < 1, f"drop_path must be at least 0 and below 1, got {drop_path}"),
+            (int(min(stacked, hid_T) * mlp_ratio) < 1, f"mlp_ratio {mlp_ratio} leaves the MLPs no channels"),
+            (model_type not in {"incepu", *self.attentions}, f"model_type must be gsta or incepu, got {model_type!r}"),
+            (
+                height % multiple or width % multiple,
+                f"the size in in_shape must be a multiple of 2^(N_S/2) = {multiple}, got {height}x{width}",
+            ),
+            (
+                model_type == "incepu" and incep_groups(hid_T // 2) == 8 and (hid_T % 8 or stacked % 8),
+                f"hid_T and T * hid_S must be multiples of 8, the groups of IncepU, got {hid_T} and {stacked}",
+            ),
+        ):
+            if wrong:
+                raise ConfigError(problem)
+        super().__init__()
         self.in_shape = (frames, channels, height, width)
-        self.multiple = 2 ** (N_S // 2)
+        self.multiple = multiple
         self.enc = Encoder(channels, hid_S, N_S, spatio_kernel_enc)
         self.dec = Decoder(hid_S, channels, N_S, spatio_kernel_dec)
         self.hid: nn.Module
         if model_type == "incepu":
-            self.hid = IncepTranslator(frames * hid_S, hid_T, N_T)
-        elif model_type in self.attentions:
-            self.hid = MetaTranslator(
-                frames * hid_S,
-                hid_T,
-                N_T,
-                self.attentions[model_type],
-                mlp_ratio,
-                drop,
-                drop_path,
-            )
+            self.hid = IncepTranslator(stacked, hid_T, N_T)
         else:
-            raise ConfigError(f"model_type must be 'gsta' or 'incepu', got {model_type!r}")
-
-    attentions: dict[str, Callable[[int], nn.Module]] = {"gsta": gsta_attention}
+            attention = self.attentions[model_type]
+            self.hid = MetaTranslator(stacked, hid_T, N_T, attention, mlp_ratio, drop, drop_path)
 
     @property
     def requirements(self) -> Requirements:
-        """What the network accepts: frames, channels, the smallest size and the divisor of height and width."""
+        """Frames and channels the network takes, and the sizes it works at."""
         from stzoo.spec import Requirements
 
         frames, channels, height, width = self.in_shape
@@ -434,40 +397,40 @@ class SimVP(nn.Module):
             x: (B,T,C,H,W), values in [0,1], H and W multiples of 2^(N_S/2).
 
         Returns:
-            (B,T,C,H,W), the following T frames; not clipped to [0,1].
+            (B,T,C,H,W), the following frames, not clipped to [0,1].
 
         Raises:
             InputError: frames, channels or size do not fit.
         """
         frames, channels, _, _ = self.in_shape
-        if (
-            x.ndim != 5
-            or x.shape[1:3] != (frames, channels)
-            or x.shape[3] % self.multiple
-            or x.shape[4] % self.multiple
-        ):
+        if x.ndim != 5 or x.shape[1:3] != (frames, channels) or any(side % self.multiple for side in x.shape[3:]):
             raise InputError(
-                f"expected a tensor (batch, {frames} frames, {channels} channels, height, width) with height "
-                f"and width multiples of {self.multiple}, got {tuple(x.shape)}"
+                f"expected (batch, {frames} frames, {channels} channels, height, width) with height and width "
+                f"multiples of {self.multiple}, got {tuple(x.shape)}"
             )
-        batch = x.shape[0]
-        latent, skip = self.enc(x.flatten(0, 1))
+        batch, cpu = x.shape[0], x.device.type == "cpu"
+        if cpu and batch > 1 and not self.training and not torch.is_grad_enabled():
+            # One clip's activations stay in memory that is at hand; a batch's are large enough to be mapped anew.
+            return torch.cat([self(clip) for clip in x.split(1)])
+        # CPU kernels are faster on channels_last in encoder and decoder; elsewhere the official layout is kept.
+        layout = torch.channels_last if cpu else torch.contiguous_format
+        latent, skip = self.enc(x.flatten(0, 1).clone(memory_format=layout))
         # The translator sees the frames of a clip stacked as channels.
-        hidden = self.hid(latent.reshape(batch, -1, *latent.shape[2:]))
-        return self.dec(hidden.reshape(latent.shape), skip).reshape(x.shape)
+        hidden = self.hid(latent.reshape(batch, -1, *latent.shape[2:]).contiguous())
+        return self.dec(hidden.reshape(latent.shape).contiguous(memory_format=layout), skip).reshape(x.shape)
 
     def rollout(self, x: Tensor, horizon: int) -> Tensor:
-        """Predict `horizon` frames, feeding predictions back in where that is more than T.
+        """Predict `horizon` frames; beyond T the network is fed its own output.
 
         Args:
             x: (B,T,C,H,W), values in [0,1].
-            horizon: number of frames, at least 1.
+            horizon: frames to predict, at least 1.
 
         Returns:
             (B,horizon,C,H,W).
 
         Raises:
-            InputError: as `forward`; or `horizon` is below 1.
+            InputError: as `forward`, or `horizon` is below 1.
         """
         if horizon < 1:
             raise InputError(f"horizon must be at least 1 frame, got {horizon}")
@@ -476,3 +439,130 @@ class SimVP(nn.Module):
             x = self(x)
             predicted.append(x)
         return torch.cat(predicted, dim=1)[:, :horizon]
+
+
+# --- recipe -----------------------------------------------------------------------------------------------------------
+
+
+class SimVPRecipe(Recipe):
+    """Mean squared error, Adam, and the schedules of the official code (OpenSTL configurations).
+
+    Args:
+        lr: the highest learning rate.
+        schedule: "onecycle" (torch's OneCycleLR: cosine up over the first 30 % of the steps, and down) or "cosine"
+            (down to 1e-6).
+        warmup: for "cosine", the share of the steps in which the rate first rises linearly from 1e-5; the cosine runs
+            underneath from the first step on, as in timm. The official TaxiBJ setting, 5 of 50 epochs, is 0.1.
+
+    Raises:
+        ConfigError: an unknown schedule, or a value out of range.
+    """
+
+    def __init__(self, lr: float = 1e-3, schedule: str = "onecycle", warmup: float = 0.0) -> None:
+        if schedule not in ("onecycle", "cosine"):
+            raise ConfigError(f"schedule must be 'onecycle' or 'cosine', got {schedule!r}")
+        if lr <= 0 or not 0 <= warmup < 1:
+            raise ConfigError(f"lr must be positive and warmup at least 0 and below 1, got {lr} and {warmup}")
+        self.lr, self.schedule, self.warmup = lr, schedule, warmup
+
+    def losses(self, module: nn.Module, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
+        """``{"mse"}`` of ``batch["frames"]`` (B,T,C,H,W) against ``batch["target"]`` (B,T_out,C,H,W)."""
+        return {"mse": F.mse_loss(self.predict(module, batch), batch["target"])}
+
+    @staticmethod
+    def predict(module: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """As many frames as the target has, rolled out if that is not what one pass gives."""
+        frames, target = batch["frames"], batch["target"]
+        if frames.shape[1] == target.shape[1]:
+            return module(frames)  # a call, so that wrappers such as DistributedDataParallel take part
+        return module.rollout(frames, target.shape[1])
+
+    def optimizers(self, module: nn.Module, total_steps: int) -> list[tuple[torch.optim.Optimizer, LRScheduler]]:
+        """Adam (fused: the same update in one pass) and its schedule, to be stepped once per optimizer step."""
+        adam = torch.optim.Adam(module.parameters(), lr=self.lr, fused=True)
+        if self.schedule == "onecycle":
+            return [(adam, OneCycleLR(adam, self.lr, total_steps=total_steps, final_div_factor=1e4))]
+        warm, first, last = round(self.warmup * total_steps), 1e-5, 1e-6
+
+        def rate(step: int) -> float:
+            if step < warm:
+                return first + (self.lr - first) * step / warm
+            if step >= total_steps:
+                return last
+            return last + (self.lr - last) * (1 + math.cos(math.pi * step / total_steps)) / 2
+
+        return [(adam, LambdaLR(adam, lambda step: rate(step) / self.lr))]
+
+    def sample_batch(self, module: nn.Module) -> dict[str, Tensor]:
+        """Two clips of noise, 4 x 4 in the latent space, with as many frames to predict as are given."""
+        frames, channels, _, _ = module.in_shape
+        shape = (2, frames, channels, 4 * module.multiple, 4 * module.multiple)
+        generator = torch.Generator().manual_seed(0)
+        return {name: torch.rand(shape, generator=generator) for name in ("frames", "target")}
+
+
+# --- foreign checkpoints ----------------------------------------------------------------------------------------------
+
+
+class OpenSTLSimVP(OpenSTLFormat):
+    """SimVP with the gSTA or the IncepU translator."""
+
+    name = "openstl-simvp"
+    description = "OpenSTL SimVP_Model with model_type gSTA or IncepU"
+
+    def detect(self, state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+        """The full configuration; None if the state dict is of another architecture.
+
+        Raises:
+            FormatError: it is SimVP's, but incomplete or modified.
+        """
+        translator = openstl_translator(state)
+        if translator not in ("gsta", "incepu"):
+            return None
+        build = functools.partial(SimVP, model_type=translator)
+        return openstl_config(state, build, translator) | {"model_type": translator}
+
+
+# --- published configurations -----------------------------------------------------------------------------------------
+
+MNIST = {"hid_S": 64, "hid_T": 512, "N_S": 4, "N_T": 8}
+SMALL = {"hid_S": 32, "hid_T": 256, "N_S": 2, "N_T": 8, "drop_path": 0.1}
+_LARGE = {"hid_S": 128, "hid_T": 1024, "N_S": 4, "N_T": 24}
+_KTH = {"hid_S": 64, "hid_T": 256, "N_S": 2, "N_T": 6, "drop_path": 0.2}
+_KTH_INCEPU = {"hid_S": 64, "hid_T": 256, "N_S": 2, "N_T": 4, "drop_path": 0.1}
+_HUMAN = {"hid_S": 64, "hid_T": 256, "N_S": 4, "N_T": 8, "drop_path": 0.1}
+_HUMAN_INCEPU = {"hid_S": 64, "hid_T": 512, "N_S": 4, "N_T": 6, "drop_path": 0.1}
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    f"{data}-{variant}": {
+        "config": {"in_shape": in_shape, **network, "model_type": variant.removesuffix("-l")},
+        "recipe": recipe,
+        "epochs": epochs,
+    }
+    for data, variant, in_shape, network, recipe, epochs in (
+        ("mmnist", "gsta", (10, 1, 64, 64), MNIST, {"lr": 1e-3}, 200),
+        ("mmnist", "gsta-l", (10, 1, 64, 64), _LARGE, {"lr": 1e-3}, 200),
+        ("mmnist", "incepu", (10, 1, 64, 64), MNIST, {"lr": 1e-3}, 200),
+        ("mfmnist", "gsta", (10, 1, 64, 64), MNIST, {"lr": 1e-3}, 200),
+        ("mfmnist", "incepu", (10, 1, 64, 64), MNIST, {"lr": 1e-3}, 200),
+        ("mmnist-cifar", "gsta", (10, 3, 64, 64), MNIST, {"lr": 1e-3}, 200),
+        ("mmnist-cifar", "incepu", (10, 3, 64, 64), MNIST, {"lr": 1e-3}, 200),
+        ("taxibj", "gsta", (4, 2, 32, 32), SMALL, {"lr": 5e-4, "schedule": "cosine", "warmup": 0.1}, 50),
+        ("taxibj", "incepu", (4, 2, 32, 32), SMALL, {"lr": 1e-3, "schedule": "cosine", "warmup": 0.1}, 50),
+        ("kth", "gsta", (10, 1, 128, 128), _KTH, {"lr": 1e-3}, 100),
+        ("kth", "incepu", (10, 1, 128, 128), _KTH_INCEPU, {"lr": 1e-3}, 100),
+        ("kitticaltech", "gsta", (10, 3, 128, 160), _KTH, {"lr": 5e-3}, 100),
+        ("kitticaltech", "incepu", (10, 3, 128, 160), _KTH_INCEPU, {"lr": 5e-3}, 100),
+        ("human", "gsta", (4, 3, 256, 256), _HUMAN, {"lr": 1e-3, "schedule": "cosine"}, 50),
+        ("human", "incepu", (4, 3, 256, 256), _HUMAN_INCEPU, {"lr": 1e-3, "schedule": "cosine"}, 50),
+        ("weather-t2m", "gsta", (12, 1, 32, 64), SMALL, {"lr": 5e-3, "schedule": "cosine"}, 50),
+        ("weather-t2m", "incepu", (12, 1, 32, 64), SMALL, {"lr": 1e-2, "schedule": "cosine"}, 50),
+        ("weather-r", "gsta", (12, 1, 32, 64), SMALL, {"lr": 5e-3, "schedule": "cosine"}, 50),
+        ("weather-r", "incepu", (12, 1, 32, 64), SMALL, {"lr": 1e-3, "schedule": "cosine"}, 50),
+        ("weather-uv10", "gsta", (12, 2, 32, 64), SMALL | {"drop_path": 0.2}, {"lr": 5e-3, "schedule": "cosine"}, 50),
+        ("weather-uv10", "incepu", (12, 2, 32, 64), SMALL, {"lr": 5e-3, "schedule": "cosine"}, 50),
+        ("weather-tcc", "gsta", (12, 1, 32, 64), SMALL, {"lr": 1e-2, "schedule": "cosine"}, 50),
+        ("weather-tcc", "incepu", (12, 1, 32, 64), SMALL, {"lr": 1e-2, "schedule": "cosine"}, 50),
+    )
+}
+"""Settings of the official model zoo: arguments of `SimVP` and `SimVPRecipe`, epochs; the total batch size is 16."""

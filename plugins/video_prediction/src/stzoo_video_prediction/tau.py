@@ -11,10 +11,18 @@ Its loss adds the divergence between the differences of successive frames, predi
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stzoo_video_prediction.simvp import Attention, SimVP
+from stzoo.errors import ConfigError
+from stzoo_video_prediction.openstl import OpenSTLFormat, openstl_config, openstl_translator
+from stzoo_video_prediction.simvp import MNIST, SMALL, Attention, DilatedDepthwise, SimVP, SimVPRecipe
+
+# --- network ----------------------------------------------------------------------------------------------------------
 
 
 class TemporalAttentionUnit(nn.Module):
@@ -23,7 +31,7 @@ class TemporalAttentionUnit(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.conv0 = nn.Conv2d(dim, dim, 5, padding=2, groups=dim)
-        self.conv_spatial = nn.Conv2d(dim, dim, 7, padding=9, groups=dim, dilation=3)
+        self.conv_spatial = DilatedDepthwise(dim)
         self.conv1 = nn.Conv2d(dim, dim, 1)
         hidden = dim // max(dim // 16, 4)
         self.fc = nn.Sequential(
@@ -49,6 +57,8 @@ class TAU(SimVP):
 
     Arguments, methods and errors are those of `SimVP`, without `model_type`.
     """
+
+    attentions: ClassVar[dict[str, Callable[[int], nn.Module]]] = {"tau": tau_attention}
 
     def __init__(
         self,
@@ -77,12 +87,11 @@ class TAU(SimVP):
             spatio_kernel_dec,
         )
 
-    attentions = {"tau": tau_attention}
+
+# --- recipe -----------------------------------------------------------------------------------------------------------
 
 
-def tau_regulariser(
-    prediction: Tensor, target: Tensor, tau: float = 0.1, eps: float = 1e-12
-) -> Tensor:
+def tau_regulariser(prediction: Tensor, target: Tensor, tau: float = 0.1, eps: float = 1e-12) -> Tensor:
     """Differential divergence regularisation (paper, section 3.4), as the official code computes it.
 
     Args:
@@ -98,3 +107,74 @@ def tau_regulariser(
     p = torch.softmax(prediction.diff(dim=1).flatten(2) / tau, dim=-1)
     q = torch.softmax(target.diff(dim=1).flatten(2) / tau, dim=-1)
     return (p * torch.log(p / (q + eps) + eps)).mean()
+
+
+class TAURecipe(SimVPRecipe):
+    """Mean squared error plus `alpha` times the differential divergence (paper, section 3.4).
+
+    Args:
+        alpha: weight of the divergence, at least 0.
+        lr, schedule, warmup: as in `SimVPRecipe`.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    def __init__(self, lr: float = 1e-3, schedule: str = "onecycle", warmup: float = 0.0, alpha: float = 0.1) -> None:
+        super().__init__(lr, schedule, warmup)
+        if alpha < 0:
+            raise ConfigError(f"alpha must be at least 0, got {alpha}")
+        self.alpha = alpha
+
+    def losses(self, module: nn.Module, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
+        """``{"mse", "divergence"}`` of ``batch["frames"]`` (B,T,C,H,W) against ``batch["target"]`` (B,T_out,C,H,W)."""
+        prediction, target = self.predict(module, batch), batch["target"]
+        return {
+            "mse": F.mse_loss(prediction, target),
+            "divergence": self.alpha * tau_regulariser(prediction, target),
+        }
+
+
+# --- foreign checkpoints ----------------------------------------------------------------------------------------------
+
+
+class OpenSTLTAU(OpenSTLFormat):
+    """SimVP with the TAU translator."""
+
+    name = "openstl-tau"
+    description = "OpenSTL SimVP_Model with model_type tau"
+
+    def detect(self, state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+        """The full configuration; None if the state dict is of another architecture.
+
+        Raises:
+            FormatError: it is TAU's, but incomplete or modified.
+        """
+        return openstl_config(state, TAU, "tau") if openstl_translator(state) == "tau" else None
+
+
+# --- published configurations -----------------------------------------------------------------------------------------
+
+_KTH = {"hid_S": 64, "hid_T": 256, "N_S": 2, "N_T": 6, "drop_path": 0.1}
+_HUMAN = MNIST | {"drop_path": 0.1}
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    data: {"config": {"in_shape": in_shape, **network}, "recipe": recipe, "epochs": epochs}
+    for data, in_shape, network, recipe, epochs in (
+        ("mmnist", (10, 1, 64, 64), MNIST, {"lr": 1e-3}, 200),
+        ("mfmnist", (10, 1, 64, 64), MNIST, {"lr": 1e-3}, 200),
+        ("mmnist-cifar", (10, 3, 64, 64), MNIST, {"lr": 5e-3}, 200),
+        ("taxibj", (4, 2, 32, 32), SMALL, {"lr": 5e-4, "schedule": "cosine", "warmup": 0.1}, 50),
+        ("kth", (10, 1, 128, 128), _KTH, {"lr": 1e-3}, 100),
+        ("kitticaltech", (10, 3, 128, 160), _KTH, {"lr": 1e-2}, 100),
+        ("human", (4, 3, 256, 256), _HUMAN, {"lr": 1e-3, "schedule": "cosine"}, 50),
+        ("bair", (4, 3, 64, 64), _KTH | {"N_T": 8}, {}, None),
+        ("kinetics", (4, 3, 256, 256), _HUMAN, {}, None),
+        ("weather-t2m", (12, 1, 32, 64), SMALL, {"lr": 5e-3, "schedule": "cosine"}, 50),
+        ("weather-r", (12, 1, 32, 64), SMALL, {"lr": 5e-3, "schedule": "cosine"}, 50),
+        ("weather-uv10", (12, 2, 32, 64), SMALL, {"lr": 5e-3, "schedule": "cosine"}, 50),
+        ("weather-tcc", (12, 1, 32, 64), SMALL, {"lr": 5e-4, "schedule": "cosine"}, 50),
+        ("weather-mv", (4, 12, 32, 64), SMALL, {"lr": 5e-3, "schedule": "cosine", "warmup": 0.1}, None),
+    )
+}
+"""Settings of the official model zoo: arguments of `TAU` and `TAURecipe`, epochs; the total batch size is 16."""

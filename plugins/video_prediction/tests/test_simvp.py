@@ -1,0 +1,374 @@
+"""SimVP against what the official code computes, its checkpoints, its recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from stzoo_video_prediction.simvp import PUBLISHED, DilatedDepthwise, OpenSTLSimVP, SimVP, SimVPRecipe
+from stzoo_video_prediction.tau import TAU, OpenSTLTAU, TAURecipe
+from torch import Tensor, nn
+
+from stzoo.errors import ConfigError, FormatError, InputError
+
+GOLDENS = Path(__file__).parent / "goldens"
+TINY: dict[str, Any] = {"in_shape": (2, 1, 16, 16), "hid_S": 4, "hid_T": 8, "N_S": 2, "N_T": 2}
+
+
+# --- what the official code computes ----------------------------------------------------------------------------------
+
+
+def random_state(name: str) -> np.random.RandomState:
+    return np.random.RandomState(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big"))
+
+
+def fill(key: str, shape: list[int]) -> Tensor:
+    """The value every implementation gives to the official tensor ``key``: it follows from name and shape."""
+    x = random_state(key).standard_normal(tuple(shape) or (1,)).reshape(shape)
+    leaf = key.rpartition(".")[2]
+    if leaf == "running_var":
+        x = 1.0 + 0.1 * np.abs(x)
+    elif leaf == "running_mean":
+        x = 0.1 * x
+    elif len(shape) >= 2:
+        x = x / math.sqrt(max(1, math.prod(shape[1:])))
+    else:
+        x = 1.0 + 0.1 * x if leaf == "weight" else 0.1 * x
+    return torch.tensor(x, dtype=torch.float32)
+
+
+class Golden:
+    """A small network in the official code: its state dict, inputs, outputs, loss and gradients."""
+
+    def __init__(self, name: str) -> None:
+        self.facts = json.loads((GOLDENS / f"{name}.json").read_text())
+        self.tensors = load_file(GOLDENS / f"{name}.safetensors")
+        self.config: dict[str, Any] = {
+            key: value for key, value in self.facts["constructor"].items() if key != "model_type"
+        }
+        self.model_type: str = self.facts["constructor"]["model_type"].lower()
+        self.state = {
+            key: fill(key, shape) if dtype == "float32" else torch.zeros(shape, dtype=getattr(torch, dtype))
+            for key, (shape, dtype) in self.facts["state_dict"].items()
+        }
+        self.input = self.uniform(self.facts["input_name"], self.facts["input_shape"])
+
+    def uniform(self, name: str, shape: list[int]) -> Tensor:
+        return torch.tensor(random_state(f"input:{name}").uniform(size=tuple(shape)), dtype=torch.float32)
+
+    def network(self) -> SimVP:
+        build = TAU(**self.config) if self.model_type == "tau" else SimVP(**self.config, model_type=self.model_type)
+        build.load_state_dict(self.state)
+        return build.eval()
+
+
+def close(actual: Any, expected: Any) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(params=["simvp-gsta-A", "simvp-incepu-A", "tau-A", "tau-A2"])
+def golden(request: pytest.FixtureRequest) -> Golden:
+    return Golden(request.param)
+
+
+def test_state_dict_has_the_official_names_shapes_and_order(golden: Golden) -> None:
+    own = [(key, list(value.shape)) for key, value in golden.network().state_dict().items()]
+    assert own == [(key, shape) for key, (shape, _) in golden.facts["state_dict"].items()]
+
+
+def test_forward_and_rollouts_are_the_official_ones(golden: Golden) -> None:
+    network = golden.network()
+    torch.testing.assert_close(golden.input, golden.tensors["input"])
+    with torch.inference_mode():
+        close(network(golden.input), golden.tensors["output"])
+        rollouts = [name for name in golden.tensors if name.startswith("rollout_")]
+        assert rollouts
+        for name in rollouts:
+            close(network.rollout(golden.input, int(name.rpartition("to")[2])), golden.tensors[name])
+    close(network(golden.input).detach(), golden.tensors["output"])  # with gradients: the whole batch at once
+
+
+def test_gradients_are_the_official_ones(golden: Golden) -> None:
+    network, expected = golden.network(), golden.facts["eval_mode_grad"]
+    target = golden.uniform(expected["target_name"], golden.facts["input_shape"])
+    recipe = TAURecipe() if golden.model_type == "tau" else SimVPRecipe()
+    losses = recipe.losses(network, {"frames": golden.input, "target": target}, 0)
+    total = sum(losses.values(), torch.zeros(()))
+    total.backward()
+    assert total.item() == pytest.approx(expected["loss"], rel=1e-4)
+    norms = {name: parameter.grad.norm().item() for name, parameter in network.named_parameters()}
+    assert norms == pytest.approx(expected["grad_norms"], rel=1e-3, abs=1e-6)
+
+
+# --- network ----------------------------------------------------------------------------------------------------------
+
+PARAMETERS = {  # in millions, from the tables of OpenSTL's model zoo
+    "mmnist-gsta": 46.8,
+    "mmnist-incepu": 58.0,
+    "mfmnist-gsta": 46.8,
+    "mmnist-cifar-gsta": 46.8,
+    "taxibj-gsta": 9.96,
+    "taxibj-incepu": 13.79,
+    "kth-gsta": 15.6,
+    "kitticaltech-gsta": 15.6,
+    "kitticaltech-incepu": 8.6,
+    "human-gsta": 11.3,
+    "human-incepu": 41.2,
+    "weather-t2m-gsta": 12.76,
+    "weather-t2m-incepu": 14.67,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configurations(name: str) -> None:
+    with torch.device("meta"):
+        network = SimVP(**PUBLISHED[name]["config"])
+    if name in PARAMETERS:
+        assert sum(p.numel() for p in network.parameters()) == pytest.approx(1e6 * PARAMETERS[name], abs=6e4)
+    SimVPRecipe(**PUBLISHED[name]["recipe"])
+
+
+def test_parameter_counts_of_the_official_code() -> None:
+    counts = {}
+    for name in ("mmnist-gsta", "mmnist-incepu"):
+        with torch.device("meta"):
+            counts[name] = sum(p.numel() for p in SimVP(**PUBLISHED[name]["config"]).parameters())
+    assert counts == {"mmnist-gsta": 46_769_665, "mmnist-incepu": 57_946_113}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"N_S": 3}, "N_S"),
+        ({"N_S": 0}, "N_S"),
+        ({"N_T": 1}, "N_T"),
+        ({"hid_S": 5}, "hid_S"),
+        ({"hid_T": 1}, "hid_T"),
+        ({"spatio_kernel_enc": 4}, "spatio_kernel_enc"),
+        ({"spatio_kernel_dec": 2}, "spatio_kernel_dec"),
+        ({"drop": 1.0}, "drop"),
+        ({"drop_path": -0.1}, "drop_path"),
+        ({"mlp_ratio": 0.05}, "mlp_ratio"),
+        ({"model_type": "swin"}, "model_type"),
+        ({"model_type": "tau"}, "model_type"),
+        ({"in_shape": (2, 1, 15, 16)}, "in_shape"),
+        ({"in_shape": (0, 1, 16, 16)}, "in_shape"),
+        ({"in_shape": (3, 1, 16, 16), "hid_T": 16, "model_type": "incepu"}, "T \\* hid_S"),
+        ({"hid_T": 17, "model_type": "incepu"}, "hid_T"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused_by_name(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        SimVP(**TINY | change)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 1, 16, 16), (1, 2, 2, 16, 16), (1, 2, 1, 15, 16), (1, 2, 1, 16, 15), (2, 1, 16, 16)]
+)
+def test_inputs_that_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"2 frames, 1 channels.*multiples of 2"):
+        SimVP(**TINY)(torch.zeros(shape))
+    with pytest.raises(InputError, match="horizon"):
+        SimVP(**TINY).rollout(torch.zeros(1, 2, 1, 16, 16), 0)
+
+
+@pytest.mark.parametrize("model_type", ["gsta", "incepu"])
+@pytest.mark.parametrize("N_S", [2, 4, 6])
+def test_requirements_hold(model_type: str, N_S: int) -> None:
+    network = SimVP(**TINY | {"N_S": N_S, "model_type": model_type}).eval()
+    needs = network.requirements
+    assert (needs.frames_in, needs.frames_out, needs.channels, needs.native_size) == (2, 2, 1, (16, 16))
+    for side in (needs.minimum, needs.minimum + needs.multiple):
+        assert network(torch.rand(1, 2, 1, side, needs.minimum)).shape == (1, 2, 1, side, needs.minimum)
+    with pytest.raises(InputError):
+        network(torch.rand(1, 2, 1, needs.minimum + needs.multiple // 2, needs.minimum))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (1, 1), (5, 7), (6, 9), (2, 31)])
+def test_dilated_depthwise_equals_the_plain_convolution(size: tuple[int, int]) -> None:
+    layer, x = DilatedDepthwise(3), torch.randn(2, 3, *size)
+    close(layer(x), nn.functional.conv2d(x, layer.weight, layer.bias, padding=9, dilation=3, groups=3))
+
+
+def test_initialisation_is_the_official_one() -> None:
+    torch.manual_seed(0)
+    network = SimVP((4, 1, 16, 16), hid_S=64, hid_T=64, N_S=2, N_T=2)
+    layers = dict(network.named_modules())
+    for name, std in {
+        "enc.enc.1.conv.conv": 0.02,
+        "dec.dec.0.conv.conv.0": 0.02,
+        "hid.enc.1.block.attn.proj_1": math.sqrt(2 / 64),
+        "hid.enc.1.block.attn.spatial_gating_unit.conv_spatial": math.sqrt(2 / 49),
+        "hid.enc.1.block.mlp.fc1": math.sqrt(2 / 512),
+        "hid.enc.1.block.mlp.dwconv.dwconv": math.sqrt(2 / 9),
+    }.items():
+        assert layers[name].weight.std().item() == pytest.approx(std, rel=0.06), name
+        assert not layers[name].bias.any(), name
+    assert layers["hid.enc.0.reduction"].bias.any()  # PyTorch's default, as everything outside the blocks
+    assert torch.equal(network.hid.enc[0].block.layer_scale_1, torch.full((256,), 0.01))
+
+
+def test_stochastic_depth_has_the_official_rates_and_keeps_the_mean() -> None:
+    rates = [stage.block.drop_path for stage in SimVP(**TINY | {"N_T": 4, "drop_path": 0.31}).hid.enc]
+    assert rates == pytest.approx([0.01, 0.11, 0.21, 0.31])
+    block = SimVP(**TINY | {"drop_path": 0.25}).hid.enc[1].block
+    torch.manual_seed(0)
+    factors = block.train().scale(torch.ones(8), torch.empty(4000, 8, 1, 1))
+    assert factors.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
+    assert factors.mean().item() == pytest.approx(1.0, abs=0.05)
+    assert torch.equal(block.eval().scale(torch.ones(8), torch.empty(4, 8, 1, 1)), torch.ones(8, 1, 1))
+
+
+# --- recipe -----------------------------------------------------------------------------------------------------------
+
+
+def rates(recipe: SimVPRecipe, steps: int) -> tuple[list[float], list[float]]:
+    """Learning rate and Adam's first beta at every step."""
+    [(optimizer, scheduler)] = recipe.optimizers(nn.Linear(1, 1), steps)
+    seen = []
+    for _ in range(steps):
+        seen.append((optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["betas"][0]))
+        optimizer.step()
+        scheduler.step()
+    return [lr for lr, _ in seen], [beta for _, beta in seen]
+
+
+def test_schedules_are_the_official_ones() -> None:
+    golden = load_file(GOLDENS / "openstl-schedules.safetensors")
+    lr, beta = rates(SimVPRecipe(1e-3), 100)
+    assert lr == pytest.approx(golden["onecycle_max1e-3_100steps"].tolist(), rel=1e-6)
+    assert beta == pytest.approx(golden["onecycle_beta1_adam"].tolist(), rel=1e-6)
+    lr, beta = rates(SimVPRecipe(5e-4, "cosine", warmup=0.1), 50)
+    assert lr == pytest.approx(golden["cosine_50ep_lr5e-4_warmup5"].tolist(), rel=1e-6)
+    assert set(beta) == {0.9}
+
+
+@pytest.mark.parametrize("wrong", [{"schedule": "step"}, {"lr": 0.0}, {"warmup": 1.0}])
+def test_recipe_refuses_bad_values(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        SimVPRecipe(**wrong)
+
+
+@pytest.mark.parametrize(("model_type", "horizon"), [("gsta", 3), ("incepu", 2)])
+def test_recipe_learns(model_type: str, horizon: int) -> None:
+    torch.manual_seed(0)
+    network, recipe = SimVP(**TINY | {"model_type": model_type}), SimVPRecipe(lr=1e-2)
+    batch = recipe.sample_batch(network)
+    batch["target"] = batch["frames"][:, :1].expand(-1, horizon, -1, -1, -1)
+    [(optimizer, scheduler)] = recipe.optimizers(network, 15)
+    history = []
+    for step in range(15):
+        losses = recipe.losses(network, batch, step)
+        assert list(losses) == ["mse"]
+        optimizer.zero_grad()
+        losses["mse"].backward()
+        optimizer.step()
+        scheduler.step()
+        history.append(losses["mse"].item())
+    assert history[-1] < 0.6 * history[0]
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+GRID = [
+    {"in_shape": (frames, channels, 64, 64), "hid_S": hid_S, "hid_T": hid_T, "N_S": N_S, "N_T": N_T}
+    | {"spatio_kernel_enc": enc, "spatio_kernel_dec": dec, "mlp_ratio": ratio}
+    for (frames, channels), (hid_S, hid_T), (N_S, N_T), (enc, dec, ratio) in itertools.product(
+        [(1, 1), (4, 3), (12, 2)],
+        [(8, 32), (16, 64), (4, 36), (6, 24)],  # 4 * 8 is 32, and 4 * 16 is 64: no `reduction` there
+        [(2, 2), (4, 3), (8, 5)],
+        [(3, 3, 8.0), (5, 1, 2.7), (1, 7, 1.5)],
+    )
+]
+NETWORKS = {"gsta": SimVP, "incepu": SimVP, "tau": TAU}
+
+
+def on_meta(model_type: str, config: dict[str, Any]) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        chosen = {} if model_type == "tau" else {"model_type": model_type}
+        return NETWORKS[model_type](**config, **chosen).state_dict()
+
+
+@pytest.mark.parametrize("model_type", NETWORKS)
+def test_configuration_is_recovered_from_the_tensors(model_type: str) -> None:
+    for config in GRID:
+        state = on_meta(model_type, config)
+        found = {"simvp": OpenSTLSimVP().detect(state), "tau": OpenSTLTAU().detect(state)}
+        detected = found.pop("tau" if model_type == "tau" else "simvp")
+        assert list(found.values()) == [None]
+        assert detected is not None
+        assert detected.pop("model_type", "tau") == model_type
+        if model_type == "incepu":
+            config = config | {"mlp_ratio": 8.0}  # not in its tensors, and not used
+        assert detected == config | {"drop": 0.0, "drop_path": 0.0}
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.5, 4.0, 8.0, 2.7, 1.15, 4 / 3, math.pi, 2.99, 7.999])
+def test_mlp_ratio_gives_the_same_network(ratio: float) -> None:
+    for channels, hid_T in ((3, 100), (4, 7), (10, 512), (1, 640)):
+        config = TINY | {"in_shape": (channels, 1, 16, 16), "hid_S": 4, "hid_T": hid_T, "mlp_ratio": ratio}
+        state = on_meta("gsta", config)
+        detected = OpenSTLSimVP().detect(state)
+        assert detected is not None
+        again = on_meta("gsta", {key: value for key, value in detected.items() if key != "model_type"})
+        assert {k: v.shape for k, v in again.items()} == {k: v.shape for k, v in state.items()}
+
+
+def test_golden_state_is_detected_and_converted(golden: Golden) -> None:
+    known = OpenSTLTAU() if golden.model_type == "tau" else OpenSTLSimVP()
+    config = known.detect(golden.state)
+    assert config is not None
+    assert config["in_shape"][:2] == tuple(golden.config["in_shape"][:2])
+    expected = {key: value for key, value in golden.config.items() if key not in ("in_shape", "drop_path")}
+    assert {key: config[key] for key in expected} == expected
+    assert known.convert(golden.state, config) == golden.state
+    assert any("64x64" in sentence for sentence in known.unknown(config))
+
+
+@pytest.mark.parametrize("model_type", NETWORKS)
+def test_every_missing_added_or_reshaped_tensor_is_noticed(model_type: str) -> None:
+    known = OpenSTLTAU() if model_type == "tau" else OpenSTLSimVP()
+    state = on_meta(model_type, TINY | {"N_T": 3, "hid_T": 12})
+
+    def refused(changed: dict[str, Tensor]) -> bool:
+        try:
+            return known.detect(changed) is None
+        except FormatError as problem:
+            return "OpenSTL" in str(problem)
+
+    assert not refused(state)
+    for key, value in state.items():
+        assert refused({name: tensor for name, tensor in state.items() if name != key}), key
+        assert refused(state | {key: torch.empty((*value.shape, 2), device="meta")}), key
+        if value.ndim:
+            assert refused(state | {key: torch.empty((value.shape[0] + 2, *value.shape[1:]), device="meta")}), key
+    assert refused(state | {"head.weight": torch.empty(2, device="meta")})
+    blocks = {key: value for key, value in state.items() if not key.startswith(("hid.enc.2.", "hid.dec.2."))}
+    assert refused(blocks)
+
+
+def test_other_networks_are_not_claimed() -> None:
+    gsta = on_meta("gsta", TINY)
+    gate = "attn.spatial_gating_unit.conv1."
+    van = {key: value[: len(value) // 2] if gate in key else value for key, value in gsta.items()}
+    first = {key.replace("conv.conv.0.", "conv.conv."): value for key, value in on_meta("incepu", TINY).items()}
+    others = {
+        "OpenSTL with the VAN translator, whose names are gSTA's": van,
+        "the first SimVP code, whose names are almost IncepU's": first,
+        "another translator": {key.replace("hid.enc.0.block.attn", "hid.enc.0.block.mixer"): gsta[key] for key in gsta},
+        "only an encoder": {key: value for key, value in gsta.items() if key.startswith("enc.")},
+        "something else": nn.Linear(1, 1).state_dict(),
+        "nothing": {},
+    }
+    for name, state in others.items():
+        assert OpenSTLSimVP().detect(state) is None, name
+        assert OpenSTLTAU().detect(state) is None, name

@@ -1,0 +1,282 @@
+"""The words that the command line understands: every command with its arguments. Nothing is run here."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from stzoo import __version__, console, errors
+from stzoo.fields import Field, Number, Value, suggestion
+from stzoo.registry import registry
+from stzoo.spec import Architecture, Dataset, Model, Task
+
+_HELP = """\
+A plugin-based model zoo for spatio-temporal vision.
+
+  stzoo list                                        what there is
+  stzoo info tau-mmnist                             everything about one model
+  stzoo predict tau-mmnist clip.mp4 -o future.mp4   the next frames of a clip
+"""
+
+_COMMANDS: list[tuple[str, str, str, Callable[[Parser], None]]] = []
+
+
+class UsageError(errors.StzooError):
+    """The command line cannot be understood."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError instead of exiting; ``prepare`` sees the words first, and may add arguments."""
+
+    prepare: Callable[[Parser, Sequence[str]], None] | None = None
+
+    def look_at(self, words: Sequence[str]) -> None:
+        """Run ``prepare``, the first time."""
+        prepare, self.prepare = self.prepare, None
+        if prepare:
+            prepare(self, words)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.look_at(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"See: {self.prog} --help")
+
+
+def build_parser() -> Parser:
+    """The whole command line; ``command`` is the name of the command. No plugin is loaded for it."""
+    common = Parser(add_help=False)
+    common.add_argument(
+        "-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="say what is done, and show tracebacks"
+    )
+    style: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    more = "Each command explains itself: stzoo COMMAND --help"
+    parser = Parser("stzoo", description=_HELP, epilog=more, parents=[common], **style)
+    parser.add_argument("--version", action="version", version=f"stzoo {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", required=True)
+    for name, purpose, example, arguments in _COMMANDS:
+        described: dict[str, Any] = {
+            "help": purpose,
+            "description": f"{purpose[0].upper()}{purpose[1:]}.",
+            "epilog": f"example:\n  {example}",
+        }
+        arguments(commands.add_parser(name, parents=[common], **described, **style))
+
+    def look_ahead(parser: Parser, words: Sequence[str]) -> None:
+        name = _first_word(parser, words)
+        if name is not None and name not in commands.choices:
+            raise UsageError(f"no command is called {name!r}", suggestion(name, list(commands.choices)))
+        if name is not None:  # now, since what argcomplete sees of a command is fixed before the command is parsed
+            commands.choices[name].look_at(words[words.index(name) + 1 :])
+
+    parser.prepare = look_ahead
+    return parser
+
+
+def _command(name: str, purpose: str, example: str) -> Callable[[Callable[[Parser], None]], Callable[[Parser], None]]:
+    def register(arguments: Callable[[Parser], None]) -> Callable[[Parser], None]:
+        _COMMANDS.append((name, purpose, example, arguments))
+        return arguments
+
+    return register
+
+
+def _json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def _named(parser: argparse._ActionsContainer, flag: str, kind: type[Any], **options: Any) -> None:
+    """An argument that names registered things, and completes."""
+    action = parser.add_argument(flag, **options)
+    action.completer = lambda **_: sorted({spec.name for spec in registry().all(kind)})  # type: ignore[attr-defined]
+
+
+def _from_hub(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
+    parser.add_argument("--offline", action="store_true", default=None, help="make no request")
+
+
+@_command("list", "list models, or tasks, architectures, datasets", "stzoo list --task video-prediction --commercial")
+def _list(parser: Parser) -> None:
+    what = parser.add_mutually_exclusive_group()
+    for plural in ("architectures", "tasks", "datasets"):
+        what.add_argument(
+            f"--{plural}", dest="kind", action="store_const", const=plural, help=f"list {plural} instead of models"
+        )
+    _named(parser, "--task", Task, help="only those of this task")
+    parser.add_argument("--plugin", help="only those of this plugin")
+    parser.add_argument(
+        "--query", metavar="TEXT", help="only those whose name, description, data or tags have all these words"
+    )
+    _named(parser, "--architecture", Architecture, help="only models of this architecture")
+    parser.add_argument("--license", help="only those with this licence")
+    parser.add_argument("--commercial", action="store_true", help="leave out what may not be used commercially")
+    _json(parser)
+
+
+@_command("info", "show everything about a model, task, architecture or dataset", "stzoo info tau-mmnist")
+def _info(parser: Parser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    _named(what, "name", Model, metavar="NAME", nargs="?", help="a model")
+    for flag, kind in (("--task", Task), ("--architecture", Architecture), ("--dataset", Dataset)):
+        _named(what, flag, kind, metavar="NAME", help=f"a {flag[2:]} instead of a model")
+    _json(parser)
+
+
+@_command("predict", "predict from files with a model", "stzoo predict tau-mmnist clip.mp4 --horizon 20 -o future.gif")
+def _predict(parser: Parser) -> None:
+    parser.usage = (
+        "stzoo predict NAME INPUT [INPUT ...] -o OUT [options of the model's task: stzoo predict NAME --help]"
+    )
+    _named(parser, "name", Model, metavar="NAME", help="a model, a Hub repo id, or a saved folder")
+    parser.add_argument(
+        "inputs", metavar="INPUT", nargs="+", help="a file, or a folder of frames; several are predicted one by one"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help="the file to write, its ending says how; for several inputs a folder"
+    )
+    parser.add_argument(
+        "--format",
+        metavar="ENDING",
+        help="ending of the files in an output folder; default: that of the input, where it can be written",
+    )
+    parser.add_argument("--device", help="such as cpu or cuda:1; default: cuda where there is one")
+    parser.add_argument("--dtype", help="float32 (default), float16 or bfloat16")
+    parser.add_argument(
+        "--batch-size",
+        metavar="N",
+        type=_parser_of(Number("batch_size", minimum=1, integer=True)),
+        default=1,
+        help="inputs predicted at once, where their sizes agree; default 1",
+    )
+    _from_hub(parser)
+    _json(parser)
+    parser.prepare = _task_arguments
+
+
+def _task_arguments(parser: Parser, words: Sequence[str]) -> None:
+    """Add one flag for each option and further input of the task of the model that is named in ``words``."""
+    scout = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    _from_hub(scout)
+    known, rest = scout.parse_known_args(words)
+    name = _first_word(parser, rest)
+    if name is None:
+        return
+    from stzoo.api import architecture_of
+
+    architecture = architecture_of(name, revision=known.revision, offline=known.offline)
+    task = registry().get(Task, architecture.task)
+    parser.set_defaults(task=task)
+    group = parser.add_argument_group(f"task {task.name}", task.description)
+    written = next((item for item in task.outputs if item.suffixes), None)
+    for role, fields in (
+        ("option", task.options),
+        ("input", task.inputs[1:]),
+        ("output", written.writing if written else ()),
+    ):
+        for field in fields:
+            _field_argument(group, role, field)
+
+
+def _first_word(parser: Parser, words: Sequence[str]) -> str | None:
+    """The first word that is neither a flag nor a flag's value. Flags that are not known yet take a value."""
+    switches = {flag for action in parser._actions if action.nargs == 0 for flag in action.option_strings}
+    is_value = False
+    for word in words:
+        if is_value:
+            is_value = False
+        elif not word.startswith("-"):
+            return word
+        else:  # --flag=value and -ovalue bring their value along
+            is_value = word not in switches and "=" not in word and (len(word) == 2 or word.startswith("--"))
+    return None
+
+
+def _field_argument(group: Any, role: str, field: Field) -> None:
+    options: dict[str, Any] = {"dest": f"{role}:{field.name}", "default": argparse.SUPPRESS}
+    if isinstance(field, Value):
+        options |= {
+            "type": _parser_of(field),
+            "metavar": field.name.upper(),
+            "help": console.explained(field).replace("%", "%%"),
+        }
+    else:
+        options |= {"metavar": "FILE", "help": field.description.replace("%", "%%")}
+    flag = console.flag(field.name)
+    try:
+        action = group.add_argument(flag, **options)
+    except argparse.ArgumentError:  # another argument has this name
+        action = group.add_argument(f"--{role}-{flag[2:]}", **options)
+    choices = getattr(field, "choices", ())
+    if choices:
+        action.completer = lambda **_: [str(choice) for choice in choices]
+
+
+def _parser_of(field: Value) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return field.parse(text)
+        except ValueError as problem:
+            raise argparse.ArgumentTypeError(f"{text!r} {problem}") from None
+
+    return parse
+
+
+@_command("pull", "make weights available on this machine, verified", "stzoo pull tau-mmnist me/tau-clips")
+def _pull(parser: Parser) -> None:
+    _named(parser, "names", Model, metavar="NAME", nargs="*", help="a model, a Hub repo id, or a saved folder")
+    parser.add_argument("--all", action="store_true", help="every model of every installed plugin")
+    _from_hub(parser)
+    _json(parser)
+
+
+@_command("import", "convert an official checkpoint", "stzoo import mmnist_tau.pth -o my-tau")
+def _import(parser: Parser) -> None:
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="an official .pth, .pt, .ckpt or .safetensors file")
+    _named(parser, "--architecture", Architecture, help="what it is, if the tensors fit several")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="config that the tensors cannot tell"
+    )
+    parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="where to save the model")
+
+
+@_command("verify", "check a model's bytes, tensors and outputs", "stzoo verify tau-mmnist")
+def _verify(parser: Parser) -> None:
+    _named(parser, "names", Model, metavar="NAME", nargs="+", help="a model, a Hub repo id, or a saved folder")
+    _json(parser)
+
+
+@_command("lock", "write the exact weights that a project uses to a lock file", "stzoo lock tau-mmnist me/tau-clips")
+def _lock(parser: Parser) -> None:
+    _named(parser, "names", Model, metavar="NAME", nargs="+", help="a model, a Hub repo id, or a saved folder")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", default="stzoo.lock", help="default: stzoo.lock; its other entries are kept"
+    )
+
+
+@_command("plugins", "list plugins and what became of them", "stzoo plugins --json")
+def _plugins(parser: Parser) -> None:
+    _json(parser)
+
+
+@_command("doctor", "say what is wrong with the installation", "stzoo doctor")
+def _doctor(parser: Parser) -> None:
+    _json(parser)
+
+
+@_command("new-plugin", "write the files of a new plugin", "stzoo new-plugin acme-frames --task video-prediction")
+def _new_plugin(parser: Parser) -> None:
+    parser.add_argument("name", metavar="NAME", help="such as acme-frames")
+    _named(parser, "--task", Task, required=True, help="what its model does")
+    parser.add_argument(
+        "--folder", metavar="DIR", type=Path, default=Path(), help="where to put the plugin's folder; default: here"
+    )
+
+
+@_command("completion", "print the script that makes a shell complete stzoo", 'eval "$(stzoo completion bash)"')
+def _completion(parser: Parser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"))

@@ -1,0 +1,412 @@
+"""What the command line shows: tables, pages about models, tasks, architectures and datasets, progress bars.
+
+Everything here returns or prints text and imports no array library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stzoo import errors
+from stzoo.fields import Field, Value, as_value
+from stzoo.hooks import Plugin
+from stzoo.registry import KnownModel, as_plain, registry
+from stzoo.spec import Architecture, Dataset, Measurement, Model, Task
+
+if TYPE_CHECKING:
+    from stzoo.weights import Located
+
+T = TypeVar("T")
+Rows = list[tuple[str, str]]
+
+_NARROWEST = 8
+"""Characters below which no column of a table is shortened."""
+
+
+# --- printing ---------------------------------------------------------------------------------------------------------
+
+
+def say(text: str) -> None:
+    """Print a line, above the progress bar if there is one."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        tqdm.write(text)
+    else:
+        print(text)
+
+
+def print_json(data: Any) -> None:
+    """Print one JSON document."""
+    print(json.dumps(as_plain(data), indent=2, ensure_ascii=False, default=str))
+
+
+def progress(items: Iterable[T], total: int, unit: str) -> Iterable[T]:
+    """``items``, with a progress bar on stderr if that is a terminal and there is more than one."""
+    if total < 2 or not sys.stderr.isatty():
+        return items
+    from tqdm import tqdm
+
+    bar: Iterable[T] = tqdm(items, total=total, unit=unit, leave=False)
+    return bar
+
+
+def width() -> int | None:
+    """Columns of the terminal; None where stdout is not one and ``COLUMNS`` is not set."""
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return shutil.get_terminal_size().columns if known else None
+
+
+def amount(count: int | None, unit: str = "") -> str:
+    """12_345_678 as ``12.3 M`` and the unit; empty for None."""
+    if count is None:
+        return ""
+    for prefix, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {prefix}{unit}"
+    return f"{count} {unit}".strip()
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], columns: int | None = None) -> str:
+    """Rows under a header; empty columns are left out. The widest cells are cut until a line fits ``columns``.
+
+    The first column, which holds names to be copied, is never cut.
+    """
+    filled = [index for index in range(len(header)) if any(row[index] for row in rows)]
+    lines = [[row[index] for index in filled] for row in (header, *rows)]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    while columns and sum(widths) + 2 * len(widths) - 2 > columns and max(widths[1:], default=0) > _NARROWEST:
+        widths[widths.index(max(widths[1:]), 1)] -= 1
+
+    def line(cells: Sequence[str]) -> str:
+        cut = (
+            cell if len(cell) <= limit else cell[: limit - 1] + "…" for cell, limit in zip(cells, widths, strict=True)
+        )
+        return "  ".join(cell.ljust(limit) for cell, limit in zip(cut, widths, strict=True)).rstrip()
+
+    return "\n".join(map(line, lines))
+
+
+def page(title: str, rows: Rows) -> str:
+    """A title and labelled paragraphs, wrapped to the terminal.
+
+    Line breaks in a text are kept, a line that starts with a space is not wrapped, empty texts are left out.
+    """
+    indent = 2 + max((len(label) for label, text in rows if text), default=0) + 2
+    lines = [title]
+    for label, text in rows:
+        for number, paragraph in enumerate(text.splitlines()):
+            start = f"  {label if number == 0 else '':{indent - 4}}  "
+            room = width()
+            if room and not paragraph.startswith(" "):
+                wrapped = textwrap.wrap(
+                    paragraph,
+                    max(room, indent + 20),
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                    initial_indent=start,
+                    subsequent_indent=" " * indent,
+                )
+                lines += wrapped or [""]
+            else:
+                lines.append(start + paragraph.removeprefix(" "))
+    return "\n".join(lines)
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def shown_name(spec: Any) -> str:
+    """The shortest name that means this model, architecture or dataset; a task's name."""
+    if isinstance(spec, Task):
+        return spec.name
+    try:
+        if registry().get(type(spec), spec.name).plugin == spec.plugin:
+            return str(spec.name)
+    except errors.AmbiguousName:
+        pass
+    return f"{spec.plugin}:{spec.name}"
+
+
+def licence(model: Model | KnownModel) -> str:
+    """The licence of the weights, with a mark where it forbids commercial use."""
+    return f"! {model.license}" if model.non_commercial else model.license
+
+
+def main_metric(model: Model) -> str:
+    """The first number that was measured on the model."""
+    first = next((item for item in model.metrics if item.source == "measured"), None)
+    return f"{first.metric} {first.value:.4g} ({first.dataset})" if first else ""
+
+
+def explained(value: Value) -> str:
+    """What a value means, what is accepted, and its default."""
+    default = "" if value.default is None else f"default {json.dumps(as_plain(value.default), default=str)}"
+    return "; ".join(part for part in (value.description, value.accepted(), default) if part)
+
+
+def flag(name: str) -> str:
+    """How an option is spelled in a shell."""
+    return "--" + name.replace("_", "-")
+
+
+def usage(task: Task, load: str) -> tuple[str, str]:
+    """How a model of the task is used: lines of Python, and one of shell. ``load`` is the model's name."""
+    files = [f"{item.name}{item.suffixes[0]}" if item.suffixes else item.name for item in task.inputs]
+    written = next((item for item in task.outputs if item.suffixes), None)
+    target = f"predicted{written.suffixes[0]}" if written else ""
+    python = [
+        "import stzoo",
+        f'predictor = stzoo.load("{load}")',
+        f"prediction = predictor.predict({', '.join(map(json.dumps, files))})",
+        f'prediction.save("{target}")' if written else f"prediction.{task.outputs[0].name}" if task.outputs else "",
+    ]
+    others = [f"{flag(item.name)} {file}" for item, file in zip(task.inputs[1:], files[1:], strict=True)]
+    shell = ["stzoo predict", load, *files[:1], *others, *(["-o", target] if written else [])]
+    return "\n".join(python), " ".join(shell)
+
+
+def _fields(fields: Sequence[Field], written: bool = False) -> str:
+    lines = []
+    for item in fields:
+        about = f": {item.description}" if item.description else ""
+        endings = f"; written as {' '.join(item.suffixes)}" if written and item.suffixes else ""
+        lines.append(f"{item.name} ({type(item).__name__}){about}{endings}")
+    return "\n".join(lines)
+
+
+def _options(task: Task) -> str:
+    return "\n".join(
+        f"{item.name}: {explained(item) if isinstance(item, Value) else item.description}" for item in task.options
+    )
+
+
+def _measurements(metrics: Sequence[Measurement]) -> str:
+    if not metrics:
+        return ""
+    cells = [(item.dataset, item.metric, f"{item.value:.6g}", item.source, item.note) for item in metrics]
+    return textwrap.indent(table(("data", "metric", "value", "source", "note"), cells), " ")
+
+
+def located(model: Model) -> Located | errors.StzooError:
+    """Where the weights would come from now, without a request; or why not."""
+    from stzoo.api import pull
+
+    try:
+        return pull(model.qualified_name, offline=True)
+    except errors.StzooError as problem:
+        return problem
+
+
+def _weights(model: Model) -> str:
+    if model.weights is None:
+        return "none yet"
+    found = located(model)
+    if isinstance(found, errors.WeightsCorrupted):
+        place = str(found)
+    elif isinstance(found, errors.StzooError):
+        place = f"on the Hub, not on this machine yet: stzoo pull {shown_name(model)}"
+    else:
+        place = f"{found.source}: {found.path}"
+    return f"{amount(model.weights.size, 'B')} {model.weights.dtype}\n{place}".lstrip()
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+def model_page(model: Model) -> str:
+    """Everything known about a model."""
+    registered, name, stored = registry(), shown_name(model), model.weights
+    task, architecture = registered.get(Task, model.task), registered.architecture_of(model)
+    plugin = next(item for item in registered.plugins if item.name == model.plugin)
+    python, shell = usage(task, name)
+    forbidden = " (no commercial use)" if model.non_commercial else ""
+    rows = [
+        ("task", f"{task.name}: {task.description}"),
+        ("inputs", _fields(task.inputs)),
+        ("outputs", _fields(task.outputs, written=True)),
+        ("options", _options(task)),
+        ("takes", model.requirements.describe() if model.requirements else ""),
+        ("architecture", f"{architecture.name}: {architecture.description}"),
+        (
+            "config",
+            ", ".join(f"{key}={value!r}" for key, value in model.config.items()) or "the architecture's defaults",
+        ),
+        ("paper", model.paper or architecture.paper),
+        ("parameters", f"{model.parameters:,}" if model.parameters else ""),
+        ("multiply-adds", f"{amount(model.flops)} per forward pass" if model.flops else ""),
+        ("precisions", ", ".join(model.dtypes)),
+        (
+            "licence",
+            f"weights {model.license}{forbidden}, code {model.code_license}"
+            if model.license
+            else f"code {model.code_license}",
+        ),
+        ("trained on", model.trained_on),
+        ("trained with", model.command),
+        ("starts from", model.base_model or ""),
+        ("metrics", _measurements(model.metrics)),
+        ("weights", _weights(model)),
+        ("sha256", (stored.sha256 if stored else "") or ""),
+        ("Hub", f"{stored.repo} at {stored.revision}" if stored and stored.revision else ""),
+        ("plugin", f"{plugin.name} ({plugin.distribution} {plugin.version})"),
+        ("also called", ", ".join(model.aliases)),
+        ("python", textwrap.indent(python, " ") if stored else f' stzoo.create("{shown_name(architecture)}")'),
+        ("shell", f" {shell}" if stored else ""),
+    ]
+    return page(f"{name}\n  {model.description}".rstrip(), rows)
+
+
+def task_page(task: Task) -> str:
+    """What goes in, what comes out, and who does it."""
+    registered = registry()
+    rows = [
+        ("inputs", _fields(task.inputs)),
+        ("outputs", _fields(task.outputs, written=True)),
+        ("options", _options(task)),
+        ("metrics", "\n".join(f"{item.name} ({item.better} is better): {item.description}" for item in task.metrics)),
+        ("training data", task.folder),
+        ("Hub tag", task.pipeline_tag or ""),
+        (
+            "architectures",
+            ", ".join(shown_name(item) for item in registered.all(Architecture) if item.task == task.name),
+        ),
+        ("datasets", ", ".join(shown_name(item) for item in registered.all(Dataset) if item.task == task.name)),
+        ("models", ", ".join(map(shown_name, registered.models(task.name)))),
+    ]
+    return page(f"{task.name}\n  {task.description}".rstrip(), rows)
+
+
+def architecture_page(architecture: Architecture) -> str:
+    """What can be built, and what its config accepts."""
+    registered = registry()
+    values = [as_value(key, default) for key, default in architecture.defaults.items()]
+    models = [item for item in registered.models(architecture.task) if registered.architecture_of(item) == architecture]
+    rows = [
+        ("task", architecture.task),
+        (
+            "config",
+            "\n".join(f"{key}: {explained(value)}" for key, value in zip(architecture.defaults, values, strict=True)),
+        ),
+        ("paper", architecture.paper),
+        ("can be trained", "yes" if architecture.recipe else "no"),
+        ("reads", ", ".join(item.partition(":")[2] for item in architecture.formats)),
+        ("models", ", ".join(map(shown_name, models))),
+        ("plugin", architecture.plugin),
+        ("python", f' stzoo.create("{shown_name(architecture)}")'),
+    ]
+    return page(f"{shown_name(architecture)}\n  {architecture.description}".rstrip(), rows)
+
+
+def dataset_page(dataset: Dataset) -> str:
+    """Where examples come from."""
+    rows = [
+        ("task", dataset.task),
+        ("splits", ", ".join(dataset.splits)),
+        ("licence", dataset.license),
+        ("from", dataset.homepage),
+        ("plugin", dataset.plugin),
+        ("python", f' stzoo.dataset("{shown_name(dataset)}", "{dataset.splits[-1]}")'),
+    ]
+    return page(f"{shown_name(dataset)}\n  {dataset.description}".rstrip(), rows)
+
+
+# --- lists ------------------------------------------------------------------------------------------------------------
+
+
+def models_table(models: Sequence[Model], absent: Sequence[KnownModel]) -> str:
+    """Installed models, those of known plugins that are not usable, and what the marks mean."""
+    broken = {plugin.name for plugin in registry().plugins}
+    rows = [
+        (
+            shown_name(model),
+            model.task,
+            amount(model.parameters),
+            main_metric(model),
+            licence(model),
+            f"{amount(model.weights.size, 'B')} {'bundled' if model.weights.bundled else 'Hub'}".lstrip()
+            if model.weights
+            else "none",
+            model.plugin,
+        )
+        for model in models
+    ]
+    rows += [
+        (
+            model.name,
+            model.task,
+            "",
+            "",
+            licence(model),
+            "failed" if model.plugin in broken else "not installed",
+            model.plugin,
+        )
+        for model in absent
+    ]
+    lines = (
+        [table(("name", "task", "params", "measured", "licence", "weights", "plugin"), rows, width())]
+        if rows
+        else ["no model matches"]
+    )
+    if any(row[4].startswith("!") for row in rows):
+        lines.append("! no commercial use")
+    for plugin, install in dict.fromkeys((model.plugin, model.install) for model in absent):
+        lines.append(f"{plugin} failed: stzoo doctor" if plugin in broken else f"{plugin} is not installed: {install}")
+    return "\n".join(lines)
+
+
+def specs_table(specs: Sequence[Any]) -> str:
+    """Tasks, architectures or datasets, one a line."""
+    rows = [
+        (shown_name(spec), getattr(spec, "task", ""), spec.description, getattr(spec, "plugin", "")) for spec in specs
+    ]
+    return table(("name", "task", "description", "plugin"), rows, width()) if rows else "nothing matches"
+
+
+def _brought(plugin: Plugin) -> str:
+    """``3 models, 1 task``."""
+    return ", ".join(
+        f"{len(specs)} {kind[: -1 if len(specs) == 1 else None]}" for kind, specs in plugin.specs.items() if specs
+    )
+
+
+def plugins_table(plugins: Sequence[Plugin]) -> str:
+    """Plugins, one a line; below, what is wrong with those that are not ok."""
+    if not plugins:
+        return "no plugin is installed"
+    rows = [
+        (item.name, f"{item.distribution} {item.version}".strip(), item.status, f"{item.seconds:.3f}", _brought(item))
+        for item in plugins
+    ]
+    lines = [table(("name", "distribution", "status", "seconds", "brings"), rows, width())]
+    lines += [f"{item.name} {item.status}: {item.reason}" for item in plugins if item.reason]
+    return "\n".join(lines)
+
+
+def plugin_page(plugin: Plugin) -> str:
+    """What became of a plugin, and what to do about it."""
+    rows = [
+        ("status", plugin.status),
+        ("brings", _brought(plugin)),
+        ("problem", plugin.reason),
+        ("traceback", textwrap.indent(plugin.traceback, " ")),
+        ("what to do", remedy(plugin)),
+        ("warnings", "\n".join(plugin.warnings)),
+    ]
+    return page(f"plugin {plugin.name} ({plugin.distribution} {plugin.version}, {plugin.seconds:.3f} s)", rows)
+
+
+def remedy(plugin: Plugin) -> str:
+    """What the user can do about a plugin that is not ok."""
+    package = plugin.distribution or plugin.name
+    return {
+        "failed": f"update it (pip install -U {package}), remove it (pip uninstall {package}), or tell its author",
+        "slow": "its author should import inside functions; until then allow more seconds: STZOO_PLUGIN_TIMEOUT=10",
+        "conflict": "say PLUGIN:NAME for the names that others also use",
+    }.get(plugin.status, "")
