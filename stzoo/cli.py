@@ -94,7 +94,10 @@ def _list(args: argparse.Namespace) -> int:
     kinds = {"architectures": Architecture, "tasks": Task, "datasets": Dataset}
     if args.kind:
         specs = [spec for spec in registry().all(kinds[args.kind]) if _matches(spec, args)]
-        console.print_json({args.kind: specs}) if args.json else print(console.specs_table(specs))
+        if args.json:
+            console.print_json({args.kind: specs})
+        else:
+            print(console.specs_table(specs))
     else:
         absent = [model for model in registry().not_installed if _matches(model, args)]
         models = _models(args, absent)
@@ -293,9 +296,10 @@ def _lock(args: argparse.Namespace) -> int:
 
 def _plugins(args: argparse.Namespace) -> int:
     plugins = registry().plugins
-    console.print_json([_plain_plugin(plugin) for plugin in plugins]) if args.json else print(
-        console.plugins_table(plugins)
-    )
+    if args.json:
+        console.print_json([_plain_plugin(plugin) for plugin in plugins])
+    else:
+        print(console.plugins_table(plugins))
     return 0
 
 

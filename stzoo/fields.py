@@ -238,7 +238,9 @@ class Video(Field):
     suffixes: ClassVar[tuple[str, ...]] = (".mp4", ".gif", ".png", ".npy", ".npz")
     writing: ClassVar[tuple[Value, ...]] = (
         Number("fps", "Frames per second of a written mp4 or gif", default=10, minimum=0.1, maximum=1000),
-        Number("scale", "How many times a written mp4 or gif is enlarged", default=1, minimum=1, maximum=64, integer=True),
+        Number(
+            "scale", "How many times a written mp4 or gif is enlarged", default=1, minimum=1, maximum=64, integer=True
+        ),
     )
 
     def read(self, value: Any, requirements: Requirements) -> np.ndarray:

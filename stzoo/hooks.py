@@ -26,7 +26,12 @@ GROUP: Final = "stzoo"
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
 
-KINDS: Final[dict[str, type[Any]]] = {"tasks": Task, "architectures": Architecture, "models": Model, "datasets": Dataset}
+KINDS: Final[dict[str, type[Any]]] = {
+    "tasks": Task,
+    "architectures": Architecture,
+    "models": Model,
+    "datasets": Dataset,
+}
 HEAVY: Final = ("torch", "gradio", "datasets", "accelerate", "transformers")
 
 
@@ -113,12 +118,16 @@ def discover(built_in: dict[str, str]) -> Iterator[Plugin]:
     allowed = os.environ.get("STZOO_PLUGINS")
     wanted = None if allowed is None else allowed.replace(",", " ").split()
     seen: dict[str, str] = {}
-    for plugin, entry in sorted(_installed(built_in), key=lambda found: (not found[0].built_in, found[0].name, found[0].distribution)):
+    for plugin, entry in sorted(
+        _installed(built_in), key=lambda found: (not found[0].built_in, found[0].name, found[0].distribution)
+    ):
         if wanted is not None and (plugin.name not in wanted if wanted else not plugin.built_in):
             continue
         if plugin.name in seen:
             owner = seen[plugin.name]
-            plugin.fail(f"the plugin name {plugin.name!r} is taken by the distribution {owner!r}: uninstall one of them")
+            plugin.fail(
+                f"the plugin name {plugin.name!r} is taken by the distribution {owner!r}: uninstall one of them"
+            )
         elif entry:
             seen[plugin.name] = plugin.distribution
             plugin.loader = _Loader(entry)
@@ -147,7 +156,10 @@ def _installed(built_in: dict[str, str]) -> Iterator[tuple[Plugin, EntryPoint | 
             known |= {name} - {""}
             for entry in entries:
                 owner = built_in.get(entry.name)
-                yield Plugin(entry.name, entry.value, name, version, built_in=owner is not None and owner == name), entry
+                yield (
+                    Plugin(entry.name, entry.value, name, version, built_in=owner is not None and owner == name),
+                    entry,
+                )
 
 
 class _Loader(threading.Thread):
@@ -194,7 +206,9 @@ def _specs_of(entry: EntryPoint) -> dict[str, list[Any]]:
     module = entry.load()
     api = getattr(module, "PLUGIN_API", PLUGIN_API)
     if api != PLUGIN_API:
-        raise PluginError(f"was written for plugin API {api!r}, this stzoo speaks {PLUGIN_API}: change its or stzoo's version")
+        raise PluginError(
+            f"was written for plugin API {api!r}, this stzoo speaks {PLUGIN_API}: change its or stzoo's version"
+        )
     specs: dict[str, list[Any]] = {kind: [] for kind in KINDS}
     taken: set[tuple[str, str]] = set()
     for kind, spec in _run_hooks(module, entry.name):

@@ -163,6 +163,7 @@ class Registry:
 
     def _unknown(self, kind: type, name: str) -> errors.StzooError:
         what = kind.__name__.lower()
+        limit = f"STZOO_PLUGINS={os.environ['STZOO_PLUGINS']!r}" if "STZOO_PLUGINS" in os.environ else ""
         if kind is Model:
             for known in self.not_installed:
                 if name in (known.name, f"{known.plugin}:{known.name}"):
@@ -173,8 +174,9 @@ class Registry:
                             "Run: stzoo doctor",
                         )
                     return errors.PluginMissing(
-                        f"model {name!r} belongs to the plugin {known.plugin!r}, which is not installed",
-                        f"Run: {known.install}",
+                        f"model {name!r} belongs to the plugin {known.plugin!r}, which is not "
+                        + (f"in {limit}" if limit else "installed"),
+                        f"Add it there, or run: {known.install}" if limit else f"Run: {known.install}",
                     )
         names = [*self._tables.names[kind], *(self._tables.specs[kind] if kind is Task or ":" in name else ())]
         if kind is Model:
@@ -184,8 +186,8 @@ class Registry:
             f"{plugin.name} ({plugin.status})" for plugin in self.plugins if plugin.status in ("failed", "slow")
         ]:
             remedy += f" Plugins that did not load: {', '.join(absent)}; run: stzoo doctor"
-        if "STZOO_PLUGINS" in os.environ:
-            remedy += f" Only plugins in STZOO_PLUGINS={os.environ['STZOO_PLUGINS']!r} are loaded"
+        if limit:
+            remedy += f" Only plugins in {limit} are loaded"
         return _UNKNOWN[kind](f"no {what} is called {name!r}", remedy)
 
     @cached_property

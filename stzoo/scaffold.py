@@ -56,15 +56,21 @@ def new_plugin(name: str, task: str, folder: str | Path = ".") -> Path:
 def _check(name: str) -> None:
     """Raise PluginError for a name that no plugin can have, or that is taken."""
     if not _NAME.match(name) or keyword.iskeyword(name):
-        raise errors.PluginError(f"{name!r} cannot be a plugin's name", "Use lower-case letters, digits and single '-', such as 'acme-depth'")
+        raise errors.PluginError(
+            f"{name!r} cannot be a plugin's name", "Use lower-case letters, digits and single '-', such as 'acme-depth'"
+        )
     taken = {plugin.name for plugin in registry().plugins} | set(catalogue())
     if name in taken or name in {architecture.name for architecture in registry().all(Architecture)}:
-        raise errors.PluginError(f"the name {name!r} is taken by an installed plugin or architecture", "Choose another name")
+        raise errors.PluginError(
+            f"the name {name!r} is taken by an installed plugin or architecture", "Choose another name"
+        )
 
 
 def _values(name: str, task: Task) -> dict[str, str]:
     """What the templates' place holders stand for; networks are described by the fields that the task declares."""
-    owner = next(plugin for plugin in registry().plugins if any(item.name == task.name for item in plugin.specs.get("tasks", ())))
+    owner = next(
+        plugin for plugin in registry().plugins if any(item.name == task.name for item in plugin.specs.get("tasks", ()))
+    )
     required = (f"stzoo>={__version__}", *([owner.distribution] if owner.distribution else []))
     first, several = task.inputs[0].name, len(task.outputs) > 1
     return {

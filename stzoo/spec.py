@@ -43,7 +43,9 @@ def load_reference(reference: str) -> Any:
         raise
     except Exception as problem:  # whatever a plugin's code raises when it is imported
         reason = f"{type(problem).__name__}: {problem}"
-        raise PluginError(f"{reference!r} cannot be imported ({reason})", "Update the plugin, or tell its author") from problem
+        raise PluginError(
+            f"{reference!r} cannot be imported ({reason})", "Update the plugin, or tell its author"
+        ) from problem
 
 
 @cache
@@ -122,10 +124,16 @@ class Requirements(_Record):
 
     def describe(self) -> str:
         """The requirements as one line for people."""
-        parts = [f"{self.frames_in} frames" if self.frames_in else "", f"{self.channels} channel(s)" if self.channels else ""]
+        parts = [
+            f"{self.frames_in} frames" if self.frames_in else "",
+            f"{self.channels} channel(s)" if self.channels else "",
+        ]
         if self.native_size:
             parts.append(f"made for {self.native_size[1]}x{self.native_size[0]} pixels")
-        parts.append(f"any size from {self.minimum} pixels" + (f", padded to multiples of {self.multiple}" if self.multiple > 1 else ""))
+        parts.append(
+            f"any size from {self.minimum} pixels"
+            + (f", padded to multiples of {self.multiple}" if self.multiple > 1 else "")
+        )
         return ", ".join(part for part in parts if part)
 
 
@@ -292,7 +300,15 @@ class Model(_Spec):
 
     def words(self) -> Iterator[str]:
         """The texts a free-text search looks through."""
-        yield from (self.name, self.architecture, self.task, self.plugin, self.description, self.trained_on, self.license)
+        yield from (
+            self.name,
+            self.architecture,
+            self.task,
+            self.plugin,
+            self.description,
+            self.trained_on,
+            self.license,
+        )
         yield from self.aliases
         yield from self.tags
 

@@ -28,7 +28,13 @@ Tag: py3-none-any
 """
 
 
-def build(folder: Path, name: str, files: Mapping[str, str | bytes], entry: Mapping[str, str] | None = None, version: str = "1.0") -> Path:
+def build(
+    folder: Path,
+    name: str,
+    files: Mapping[str, str | bytes],
+    entry: Mapping[str, str] | None = None,
+    version: str = "1.0",
+) -> Path:
     """Write the wheel of a distribution; ``files`` by path, ``entry`` points of the group ``stzoo`` by plugin name."""
     plain = name.replace("-", "_")
     info = f"{plain}-{version}.dist-info"
@@ -73,6 +79,7 @@ class Environment:
         lines = [f"import site; site.addsitedir({path!r})" for path in parents]
         (self.site / "parent.pth").write_text("\n".join(lines) + "\n")
         self.variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COV_"))}
+        self.variables["OMP_NUM_THREADS"] = "1"  # for networks this small, threads only get in each other's way
 
     def pip(self, *arguments: str | Path) -> None:
         """Run pip on this environment, without any index."""
@@ -84,7 +91,9 @@ class Environment:
     def install(self, *wheels: Path) -> None:
         self.pip("install", "--no-index", "--no-deps", "--no-compile", *wheels)
 
-    def run(self, *arguments: str | Path, folder: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str | Path, folder: Path | None = None, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run this environment's Python with arguments, in ``folder``; gives ``returncode``, ``stdout`` and ``stderr``."""
         command = [str(self.python), *map(str, arguments)]
         variables = self.variables | variables

@@ -408,16 +408,18 @@ class SimVP(nn.Module):
                 f"expected (batch, {frames} frames, {channels} channels, height, width) with height and width "
                 f"multiples of {self.multiple}, got {tuple(x.shape)}"
             )
-        batch, cpu = x.shape[0], x.device.type == "cpu"
-        if cpu and batch > 1 and not self.training and not torch.is_grad_enabled():
-            # One clip's activations stay in memory that is at hand; a batch's are large enough to be mapped anew.
-            return torch.cat([self(clip) for clip in x.split(1)])
+        cpu = x.device.type == "cpu"
         # CPU kernels are faster on channels_last in encoder and decoder; elsewhere the official layout is kept.
         layout = torch.channels_last if cpu else torch.contiguous_format
-        latent, skip = self.enc(x.flatten(0, 1).clone(memory_format=layout))
+        # Encoder and decoder see single frames: without gradients one clip at a time, whose activations stay at hand.
+        clips = x.split(1) if cpu and not torch.is_grad_enabled() else (x,)
+        encoded = [self.enc(clip.flatten(0, 1).clone(memory_format=layout)) for clip in clips]
+        latent = torch.cat([latent for latent, _ in encoded])
         # The translator sees the frames of a clip stacked as channels.
-        hidden = self.hid(latent.reshape(batch, -1, *latent.shape[2:]).contiguous())
-        return self.dec(hidden.reshape(latent.shape).contiguous(memory_format=layout), skip).reshape(x.shape)
+        hidden = self.hid(latent.reshape(len(x), -1, *latent.shape[2:]).contiguous()).reshape(latent.shape)
+        parts = zip(hidden.chunk(len(clips)), encoded, strict=True)
+        decoded = [self.dec(part.contiguous(memory_format=layout), skip) for part, (_, skip) in parts]
+        return torch.cat(decoded).reshape(x.shape).contiguous()
 
     def rollout(self, x: Tensor, horizon: int) -> Tensor:
         """Predict `horizon` frames; beyond T the network is fed its own output.
