@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from stzoo_video_prediction.simvp import SimVP, SimVPRecipe
 from stzoo_video_prediction.tau import TAU
-from torch import Tensor, nn
 
 SHAPE = (10, 1, 64, 64)
 MMNIST: dict[str, Any] = {"in_shape": SHAPE, "hid_S": 64, "hid_T": 512, "N_S": 4, "N_T": 8}

@@ -21,10 +21,14 @@ _WHERE = {
     "stzoo.api": "load pull create import_checkpoint models architectures tasks datasets info dataset verify lock",
     "stzoo.predictor": "Predictor Prediction Pipeline",
 }
+_MODULES = ("errors", "fields", "media")
 _HOME = {name: module for module, names in _WHERE.items() for name in names.split()}
-__all__ = sorted([*_HOME, "__version__"])
+__all__ = sorted([*_HOME, *_MODULES, "__version__"])
 
 if TYPE_CHECKING:
+    from stzoo import errors as errors
+    from stzoo import fields as fields
+    from stzoo import media as media
     from stzoo.api import architectures as architectures
     from stzoo.api import create as create
     from stzoo.api import dataset as dataset
@@ -54,6 +58,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"stzoo.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'stzoo' has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
@@ -61,4 +67,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *__all__})

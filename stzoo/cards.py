@@ -47,7 +47,8 @@ def model_card(model: Model) -> str:
     if model.card:
         parts.append(model.card.strip() + "\n")
     if model.command:
-        parts.append(f"## Training\n\n```console\n$ {model.command}\n```\n")
+        commands = "\n".join(f"$ {line}" for line in model.command.splitlines())
+        parts.append(f"## Training\n\n```console\n{commands}\n```\n")
     return "\n".join(parts)
 
 
@@ -93,7 +94,7 @@ def _facts(model: Model, architecture: Architecture, task: Task) -> str:
         ("Multiply-adds", f"{model.flops / 1e9:.3g} G per forward pass" if model.flops else ""),
         (
             "File",
-            f"{model.weights.size / 2**20:.1f} MB, {model.weights.dtype}, sha256 `{model.weights.sha256}`"
+            f"{model.weights.size / 1e6:.1f} MB, {model.weights.dtype}, sha256 `{model.weights.sha256}`"
             if model.weights and model.weights.size
             else "",
         ),

@@ -84,20 +84,21 @@ class Plugin:
 
     def settle(self, seconds: float) -> bool:
         """Wait that long for the import; True if it has ended, well or not. Only then is this record filled in."""
-        if self.loader is None:
+        loader = self.loader
+        if loader is None:
             return True
-        self.loader.join(seconds)
-        if self.loader.is_alive():
+        loader.join(seconds)
+        if loader.is_alive():
             self.status = "slow"
             self.reason = (
                 f"took more than {time_limit():g} s to import and is still loading; its models are waited for only "
                 "when one is asked for by name"
             )
             return False
-        self.status, self.reason, self.seconds = "ok", "", self.loader.seconds
-        self.specs, self.warnings = self.loader.specs, self.loader.warnings
-        if self.loader.problem:
-            self.fail(*self.loader.problem)
+        self.status, self.reason, self.seconds = "ok", "", loader.seconds
+        self.specs, self.warnings = loader.specs, loader.warnings
+        if loader.problem:
+            self.fail(*loader.problem)
         self.loader = None
         return True
 

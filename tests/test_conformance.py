@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 import wheels
@@ -160,7 +161,7 @@ def stzoo_datasets():
 
 EXPECTED = {
     "acme": {"references"},
-    "acme-heavy": {"import_budget"},
+    "acme-heavy": {"import_budget", "plugin_loads"},
     "noisy (untrained)": {"predictions_are_deterministic", "save_and_load", "batch_equals_singles"},
     "mixing (untrained)": {"batch_equals_singles"},
     "drawn (untrained)": {"loading_without_initialisation", "save_and_load"},
@@ -235,3 +236,9 @@ def test_the_kit_finds_every_defect_and_nothing_else(report: str) -> None:
     passed = re.search(r"(\d+) passed", report)
     assert passed
     assert int(passed[1]) > 150
+
+
+def test_a_plugin_that_is_not_installed(tmp_path: Path) -> None:
+    done = Environment(tmp_path / "environment").run("-m", "pytest", "--stzoo", "video-predction", folder=tmp_path)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "no such plugin is installed here. Did you mean 'video-prediction'?" in done.stderr

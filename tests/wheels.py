@@ -68,15 +68,18 @@ def plugin(folder: Path, name: str, source: str, *, plugin_name: str = "", **fil
 
 
 class Environment:
-    """A virtual environment that sees the packages of the running interpreter and has its own on top."""
+    """A virtual environment that sees the packages of the running interpreter and has its own on top.
 
-    def __init__(self, folder: Path) -> None:
+    With ``editable=False`` it does not see what is installed there in editable form: stzoo itself.
+    """
+
+    def __init__(self, folder: Path, editable: bool = True) -> None:
         venv.create(folder, symlinks=True, with_pip=False)
         self.python = folder / "bin" / "python"
         self.site = next((folder / "lib").glob("python3*")) / "site-packages"
         parents = [path for path in sys.path if Path(path).name == "site-packages"]
         # A line that starts with "import" is executed, so that the parent's own .pth files (editable installs) count too.
-        lines = [f"import site; site.addsitedir({path!r})" for path in parents]
+        lines = [f"import site; site.addsitedir({path!r})" for path in parents] if editable else parents
         (self.site / "parent.pth").write_text("\n".join(lines) + "\n")
         self.variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COV_"))}
         self.variables["OMP_NUM_THREADS"] = "1"  # for networks this small, threads only get in each other's way
@@ -99,9 +102,9 @@ class Environment:
         variables = self.variables | variables
         return subprocess.run(command, capture_output=True, text=True, timeout=100, env=variables, cwd=folder)
 
-    def ask(self, code: str, **variables: str) -> Any:
+    def ask(self, code: str, folder: Path | None = None, **variables: str) -> Any:
         """Run Python code that sets ``answer``; returns it, through JSON."""
         program = f"import json\n{dedent(code)}\nprint('answer:' + json.dumps(answer))"
-        done = self.run("-c", program, **variables)
+        done = self.run("-c", program, folder=folder, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout.rpartition("answer:")[2])

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from stzoo_video_prediction.metrics import mse
 
 import stzoo
 from stzoo import media
+from stzoo_video_prediction.metrics import mse
 
 
 def main() -> None:

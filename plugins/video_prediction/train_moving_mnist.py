@@ -24,15 +24,18 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import stzoo
+from stzoo.errors import ConfigError, StzooError
+from stzoo.recipe import Recipe
+from stzoo.weights import assign, sha256_of
 from stzoo_video_prediction.metrics import Metrics
 from stzoo_video_prediction.moving_mnist import MovingMNIST, mnist_digits, moving_mnist_batch
 from stzoo_video_prediction.simvp import SimVP, SimVPRecipe
 from stzoo_video_prediction.tau import TAU, TAURecipe
-from torch import Tensor, nn
-
-from stzoo.errors import ConfigError, StzooError
-from stzoo.recipe import Recipe
 
 MODELS: dict[str, tuple[type[SimVP], type[Recipe]]] = {
     "simvp": (SimVP, SimVPRecipe),
@@ -272,15 +275,21 @@ def evaluate(args: argparse.Namespace) -> None:
     if "training" not in header:
         raise ConfigError(f"{weights} was not written by this script", "Its header has no training record")
     record = json.loads(header["training"])
-    module = MODELS[record["architecture"]][0](**record["config"])
-    state = load_file(weights)
-    module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    predictor = stzoo.create(record["architecture"], device="cpu", **record["config"])
+    assign(predictor.module, weights, weights.stem)
+    fingerprint = predictor.fingerprint()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        predictor.module(torch.zeros(1, FRAMES, 1, 64, 64))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = predictor.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     test = MovingMNIST("test", args.digits, size=args.sequences)
     digits = args.digits if args.digits in ("hub", "shipped") else "mnist/"
     result = record | {
+        "sha256": sha256_of(weights),
+        "size": weights.stat().st_size,
         "parameters": sum(p.numel() for p in module.parameters()),
+        "flops": counter.get_total_flops() // 2,
+        "fingerprint": fingerprint,
         "metrics": measure(module, test),
         "baseline": {"name": "last frame repeated"} | measure(None, test),
         "sequences": args.sequences,

@@ -33,6 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("stzoo") and config.args_source is not pytest.Config.ArgsSource.ARGS:
+        _plugins(config)  # a name that is not there is told before anything is collected
         config.args.append(str(Path(__file__).parent / "conformance.py"))
 
 

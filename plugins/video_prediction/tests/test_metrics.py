@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from skimage.metrics import structural_similarity
-from stzoo_video_prediction import metrics
 
 from stzoo.errors import InputError
+from stzoo_video_prediction import metrics
 
 GOLDENS = Path(__file__).with_name("goldens")
 TENSORS = load_file(GOLDENS / "metrics-openstl.safetensors")

@@ -13,6 +13,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+
+from stzoo.errors import ConfigError, DatasetError, DependencyMissing
 from stzoo_video_prediction import moving_mnist
 from stzoo_video_prediction.moving_mnist import (
     MovingMNIST,
@@ -22,8 +24,6 @@ from stzoo_video_prediction.moving_mnist import (
     read_idx,
     trajectory,
 )
-
-from stzoo.errors import ConfigError, DatasetError, DependencyMissing
 
 GOLDEN = load_file(Path(__file__).with_name("goldens") / "moving-mnist-generator.safetensors")
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from stzoo_video_prediction.simvp import PUBLISHED, DilatedDepthwise, OpenSTLSimVP, SimVP, SimVPRecipe
-from stzoo_video_prediction.tau import TAU, OpenSTLTAU, TAURecipe
 from torch import Tensor, nn
 
 from stzoo.errors import ConfigError, FormatError, InputError
+from stzoo_video_prediction.simvp import PUBLISHED, DilatedDepthwise, OpenSTLSimVP, SimVP, SimVPRecipe
+from stzoo_video_prediction.tau import TAU, OpenSTLTAU, TAURecipe
 
 GOLDENS = Path(__file__).parent / "goldens"
 TINY: dict[str, Any] = {"in_shape": (2, 1, 16, 16), "hid_S": 4, "hid_T": 8, "N_S": 2, "N_T": 2}

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from stzoo_video_prediction.tau import PUBLISHED, TAU, TAURecipe, tau_regulariser
 
 from stzoo.errors import ConfigError, InputError
+from stzoo_video_prediction.tau import PUBLISHED, TAU, TAURecipe, tau_regulariser
 
 GOLDENS = Path(__file__).parent / "goldens"
 PARAMETERS = {  # as OpenSTL's code has them, or in millions from the tables of its model zoo

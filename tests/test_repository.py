@@ -1,0 +1,124 @@
+"""The repository keeps its promises: cards and catalogue are up to date, the README runs, distributions work on their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from wheels import Environment
+
+import stzoo
+from stzoo import cards
+
+ROOT = Path(__file__).parent.parent
+DISTRIBUTIONS = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
+BLOCK = re.compile(r"^```(python|console)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def test_cards_are_what_the_registry_renders() -> None:
+    written = {path.stem: path.read_text() for path in (ROOT / "model_cards").glob("*.md")}
+    rendered = {model.name: cards.model_card(model) for model in stzoo.models() if model.plugin in cards.catalogue()}
+    assert written.keys() == rendered.keys(), "run: make cards"
+    for name, text in rendered.items():
+        assert written[name] == text, f"model_cards/{name}.md is out of date: run make cards"
+
+
+def test_the_catalogue_lists_what_the_plugins_bring() -> None:
+    assert (ROOT / "stzoo" / "catalogue.json").read_text() == cards.current_catalogue(), "run: make cards"
+
+
+def test_versions_are_in_one_place() -> None:
+    assert re.search(rf"^## {re.escape(stzoo.__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text().splitlines()
+
+
+def test_the_readme_runs(tmp_path: Path) -> None:
+    """Every Python block that is not marked, in order, then every stzoo command of the sections before the tutorial."""
+    text = (ROOT / "README.md").read_text().partition("## Write a plugin")[0]
+    blocks = [(kind, mark.strip(), code) for kind, mark, code in BLOCK.findall(text)]
+    program = "\n".join(code for kind, mark, code in blocks if kind == "python" and mark != "skip")
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "my-model" / "model.safetensors").exists()
+    commands = [line for kind, _, code in blocks if kind == "console" for line in code.splitlines()]
+    ran = [shlex.split(line[2:]) for line in commands if line.startswith("$ stzoo")]
+    assert len(ran) >= 4
+    for command in ran:
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, (command, done.stderr)
+    assert (tmp_path / "further.gif").exists()
+    for target in re.findall(r"^\$ make (\w+)", text, re.MULTILINE):
+        assert f"\n{target}:" in (ROOT / "Makefile").read_text()
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", text):
+        assert (ROOT / picture).is_file()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Source distributions of everything, and wheels built from them."""
+    folder = tmp_path_factory.mktemp("dist")
+    for source in DISTRIBUTIONS:
+        command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(source)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_metadata_passes_the_index_check(built: Path) -> None:
+    files = sorted(map(str, built.iterdir()))
+    assert len(files) == 2 * len(DISTRIBUTIONS)
+    done = subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_distributions_are_complete(built: Path) -> None:
+    for wheel in built.glob("*.whl"):
+        names = zipfile.ZipFile(wheel).namelist()
+        assert any(name.endswith("/py.typed") for name in names)
+        assert not any("test" in name.split("/")[0] for name in names)
+        assert wheel.stat().st_size < 30e6
+    core = zipfile.ZipFile(next(built.glob("stzoo-*.whl"))).namelist()
+    assert {"stzoo/catalogue.json", "stzoo/templates/network.py.in", "stzoo/testing/conformance.py"} <= set(core)
+    plugin = zipfile.ZipFile(next(built.glob("stzoo_video_prediction-*.whl"))).namelist()
+    assert {"stzoo_video_prediction/weights/tau-mmnist.safetensors", "stzoo_video_prediction/data/digits.npz"} <= set(
+        plugin
+    )
+    for archive in built.glob("*.tar.gz"):
+        with tarfile.open(archive) as content:
+            assert any(name.endswith("pyproject.toml") for name in content.getnames())
+
+
+def test_a_wheel_works_where_nothing_of_the_repository_is(built: Path, tmp_path: Path) -> None:
+    """Installed from the wheels alone: entry points, package data, bundled weights, the command."""
+    environment = Environment(tmp_path / "environment", editable=False)
+    environment.install(*built.glob("*.whl"))
+    answer = environment.ask(
+        """
+        import numpy, stzoo, stzoo_video_prediction
+        predictor = stzoo.load("tau-mmnist", offline=True)
+        clip = stzoo.dataset("moving-mnist", "test")[0]["video"]
+        prediction = predictor.predict(clip[:10])
+        answer = [stzoo.__file__, predictor.report.source, list(prediction.video.shape), stzoo.verify("tau-mmnist").ok]
+        """,
+        folder=tmp_path,
+    )
+    assert answer[0].startswith(str(tmp_path))
+    assert answer[1:] == ["bundled", [10, 1, 64, 64], True]
+    command = environment.python.with_name("stzoo")
+    done = subprocess.run(
+        [command, "list", "--json"], capture_output=True, text=True, cwd=tmp_path, env=environment.variables
+    )
+    assert done.returncode == 0
+    assert "tau-mmnist" in done.stdout
