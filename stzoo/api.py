@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from stzoo import errors
+from stzoo import errors, files
 from stzoo.registry import catalogue, registry
 from stzoo.spec import Architecture, Dataset, Model, Task, Weights, load_reference
 
@@ -151,7 +151,7 @@ def import_checkpoint(
     """
     from stzoo import formats
     from stzoo.predictor import LoadReport
-    from stzoo.weights import assign_tensors, sha256_of
+    from stzoo.weights import assign_tensors
 
     start, file = time.perf_counter(), Path(path).expanduser()
     candidates = [registry().get(Architecture, architecture)] if architecture else architectures()
@@ -164,7 +164,7 @@ def import_checkpoint(
     _move(predictor, device)
     seconds = round(time.perf_counter() - start, 4)
     predictor.report = LoadReport(
-        file.stem, "checkpoint", str(file), None, sha256_of(file), str(predictor.dtype), count, seconds, notes
+        file.stem, "checkpoint", str(file), None, files.sha256_of(file), str(predictor.dtype), count, seconds, notes
     )
     return predictor
 
@@ -226,7 +226,7 @@ def _zoo_origin(model: Model, revision: str | None, path: PathLike | None, offli
             from stzoo import hub
 
             fetched = hub.fetch(record.repo, record.filename, revision=revision, offline=offline)
-            return places.Located(fetched.path, fetched.source, places.sha256_of(fetched.path), fetched.commit)
+            return places.Located(fetched.path, fetched.source, files.sha256_of(fetched.path), fetched.commit)
         package = next(plugin.module for plugin in registry().plugins if plugin.name == model.plugin).partition(":")[0]
         return places.locate(record, model.name, package, path=path, offline=offline)
 
@@ -266,11 +266,11 @@ def _repo_origin(repo_id: str, revision: str | None, path: PathLike | None, offl
 
 def _checked(path: Path, source: str, revision: str | None, entry: Mapping[str, Any], name: str) -> Located:
     """The file, if it is the one that the config file names."""
-    from stzoo.weights import Located, sha256_of
+    from stzoo.weights import Located
 
     if not path.is_file():
         raise errors.WeightsUnavailable(f"{name}: {path} is missing", "Save or download the model again")
-    digest = sha256_of(path)
+    digest = files.sha256_of(path)
     if entry.get("sha256") and digest != entry["sha256"]:
         raise errors.WeightsCorrupted(
             f"{name}: {path} has sha256 {digest}, config.json says {entry['sha256']}",
@@ -396,7 +396,6 @@ def verify(name: PathLike, *, offline: bool | None = True, tolerance: float = 2e
     ``name`` as for :func:`load`. Offline unless told otherwise. ``tolerance`` is the largest allowed difference from the
     fingerprint, in the units of the output. Raises what ``load`` raises when there is nothing to verify.
     """
-    from stzoo.weights import sha256_of
 
     checks: dict[str, str] = {}
     try:
@@ -406,7 +405,7 @@ def verify(name: PathLike, *, offline: bool | None = True, tolerance: float = 2e
             str(name), {"sha256" if isinstance(problem, errors.WeightsCorrupted) else "tensors": str(problem)}
         )
     report = predictor.report
-    fresh = sha256_of(Path(report.path), remember=False)
+    fresh = files.sha256_of(Path(report.path), remember=False)
     checks["sha256"] = "ok" if fresh == report.sha256 else f"{report.path} now has sha256 {fresh}, not {report.sha256}"
     checks["tensors"] = "ok"
     recorded = predictor.spec.fingerprint if predictor.spec else predictor.extra.get("fingerprint")
@@ -435,7 +434,6 @@ def lock(names: Sequence[str], path: PathLike = "stzoo.lock", *, offline: bool |
 
     Entries already in the file are kept; the named ones are brought up to date.
     """
-    from stzoo.weights import write_atomically
 
     file = Path(path)
     entries = _read_lock(file) if file.exists() else {}
@@ -449,7 +447,7 @@ def lock(names: Sequence[str], path: PathLike = "stzoo.lock", *, offline: bool |
             "repo": predictor.spec.weights.repo if predictor.spec and predictor.spec.weights else name,
             "plugin": f"{owner.distribution}=={owner.version}" if owner else None,
         }
-    write_atomically(
+    files.write_atomically(
         file, (json.dumps({"version": 1, "models": dict(sorted(entries.items()))}, indent=2) + "\n").encode()
     )
     return file

@@ -151,7 +151,7 @@ def folder_card(entry: Mapping[str, Any]) -> str:
 
 def write_cards(folder: Path) -> list[Path]:
     """Write ``<model>.md`` for every model of the known plugins that are installed; returns the paths."""
-    from stzoo.weights import write_atomically
+    from stzoo.files import write_atomically
 
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -311,7 +311,7 @@ def _plain_plugin(plugin: Plugin) -> dict[str, Any]:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from stzoo.weights import cache_folder
+    from stzoo.files import cache_folder
 
     registered = registry()
     packages = ("torch", "numpy", "pillow", "av", "safetensors", "huggingface-hub")

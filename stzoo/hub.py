@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from stzoo import errors, weights
+from stzoo import errors, files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
@@ -229,7 +229,7 @@ def _blob_name(pointer: Path) -> str | None:
 def _digest(path: Path, like: str) -> str:
     """The file's hash of the kind of ``like``: sha256 (64 digits) or git's blob id (40 digits)."""
     if len(like) == 64:
-        return weights.sha256_of(path)
+        return files.sha256_of(path)
     header = b"blob %d\0" % path.stat().st_size
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.sha1(header, usedforsecurity=False)).hexdigest()
@@ -303,7 +303,7 @@ def _stored(wanted: _Wanted, metadata: HfFileMetadata, expected: str) -> Fetched
     try:
         if wanted.revision != commit and not (reference.is_file() and reference.read_text() == commit):
             reference.parent.mkdir(parents=True, exist_ok=True)
-            weights.write_atomically(reference, commit.encode())
+            files.write_atomically(reference, commit.encode())
     except OSError as problem:  # a read-only cache that has the file will do
         log.debug("cannot write %s: %s", reference, problem)
     return Fetched(pointer, commit, source)

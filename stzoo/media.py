@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stzoo.errors import DependencyMissing, InputError, MediaError
-from stzoo.weights import atomic_path
+from stzoo.files import atomic_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage

@@ -284,7 +284,7 @@ class Predictor:
 
     def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
         """Write ``model.safetensors``, ``config.json`` and a card; ``stzoo.load(folder)`` reads them. Returns the folder."""
-        from stzoo import weights
+        from stzoo import files, weights
         from stzoo.cards import folder_card
 
         folder = Path(folder)
@@ -303,9 +303,9 @@ class Predictor:
         }
         if self.spec:
             entry |= {"license": self.spec.license, "base_model": self.spec.weights.repo if self.spec.weights else None}
-        weights.write_atomically(folder / CONFIG_FILE, (json.dumps({"stzoo": entry}, indent=2) + "\n").encode())
+        files.write_atomically(folder / CONFIG_FILE, (json.dumps({"stzoo": entry}, indent=2) + "\n").encode())
         if not (folder / "README.md").exists():  # a card somebody wrote is kept
-            weights.write_atomically(folder / "README.md", folder_card(entry).encode())
+            files.write_atomically(folder / "README.md", folder_card(entry).encode())
         return folder
 
     def publish(self, repo_id: str, *, private: bool = False, create_pr: bool = False) -> str:

@@ -6,12 +6,10 @@ of the mapped file are assigned to it, so there is neither wasted initialisation
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stzoo import errors, tensorfile
+from stzoo.files import atomic_path, sha256_of
 from stzoo.spec import Weights
 
 if TYPE_CHECKING:
@@ -30,72 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("stzoo")
 
-_CHUNK = 1 << 20
 _ALIASES = "stzoo_tied"
 """Key in a safetensors file's metadata: JSON of ``{tied name: name of the tensor that is stored}``."""
-
-
-# --- bytes ------------------------------------------------------------------------------------------------------------
-
-
-def cache_folder() -> Path:
-    """stzoo's own cache: ``$STZOO_CACHE``, or ``stzoo`` beside the Hub's cache in ``$HF_HOME``."""
-    if folder := os.environ.get("STZOO_CACHE"):
-        return Path(folder).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(os.environ.get("HF_HOME", os.path.join(base, "huggingface"))).expanduser() / "stzoo"
-
-
-def sha256_of(path: Path, *, remember: bool = True) -> str:
-    """The file's sha256. It is computed once and remembered until size, inode or a time stamp changes.
-
-    ``remember=False`` reads every byte again. Setting the modification time back does not help a changed file: the
-    change time is compared too.
-    """
-    status = path.stat()
-    identity = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
-    note = cache_folder() / "sha256" / hashlib.sha256(identity.encode()).hexdigest()
-    if remember:
-        try:
-            known = note.read_text()
-            if len(known) == 64:
-                return known
-        except OSError:
-            pass
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(note, digest.encode())
-    except OSError as problem:  # a read-only cache costs time, not correctness
-        log.debug("cannot remember the hash of %s: %s", path, problem)
-    return digest
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary file beside ``path``, then rename: never a half-written file, never a lost good one."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` with the same ending; it takes ``path``'s place if the block succeeds."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except OSError as problem:
-        if problem.errno == 28:
-            raise errors.DiskFull(f"no space left for {path}", "Free some space and try again") from problem
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # --- places -----------------------------------------------------------------------------------------------------------

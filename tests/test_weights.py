@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from stzoo import errors, weights
+from stzoo import errors, files, weights
+from stzoo.spec import Weights
 
 
 class Net(nn.Module):
@@ -154,6 +155,47 @@ def test_half_precision_file_loads_as_float32(saved: tuple[Net, Path], tmp_path:
     assert {parameter.dtype for parameter in half.parameters()} == {torch.float16}
 
 
+# --- places -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def package(saved: tuple[Net, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Weights, Path]:
+    """A plugin's package with bundled weights, and their record."""
+    content = saved[1].read_bytes()
+    copy = tmp_path / "site" / "stzoo_bundle" / "weights" / "net.safetensors"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(content)
+    (copy.parent.parent / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    digest = hashlib.sha256(content).hexdigest()
+    return Weights("acme/net", sha256=digest, size=len(content), bundled="weights/net.safetensors"), copy
+
+
+def test_the_nearest_place_with_the_right_hash_is_used(package: tuple[Weights, Path], tmp_path: Path) -> None:
+    record, copy = package
+    assert weights.locate(record, "net", "stzoo_bundle", offline=True).source == "bundled"
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(copy.read_bytes())
+    found = weights.locate(record, "net", "stzoo_bundle", path=mine, offline=True)
+    assert (found.source, found.path) == ("path", mine)
+
+
+def test_other_bytes_never_load(package: tuple[Weights, Path], tmp_path: Path) -> None:
+    record, copy = package
+    content = bytearray(copy.read_bytes())
+    content[-1] ^= 1
+    copy.write_bytes(content)
+    with pytest.raises(errors.WeightsCorrupted, match="are damaged .* and the Hub could not help"):
+        weights.locate(record, "net", "stzoo_bundle", offline=True)
+    with pytest.raises(errors.WeightsCorrupted, match="model 'net' has"):
+        weights.locate(record, "net", "stzoo_bundle", path=copy, offline=True)
+    copy.unlink()
+    with pytest.raises(errors.HubOffline):
+        weights.locate(record, "net", "stzoo_bundle", offline=True)
+    with pytest.raises(errors.WeightsUnavailable, match="there is no weights file"):
+        weights.locate(record, "net", "stzoo_bundle", path=tmp_path / "absent")
+
+
 # --- hashes -----------------------------------------------------------------------------------------------------------
 
 
@@ -162,17 +204,17 @@ def test_the_hash_is_remembered_and_a_changed_file_is_noticed(tmp_path: Path, mo
     file = tmp_path / "file"
     file.write_bytes(b"a" * 1000)
     expected = hashlib.sha256(b"a" * 1000).hexdigest()
-    assert weights.sha256_of(file) == expected
+    assert files.sha256_of(file) == expected
     notes = list((tmp_path / "cache" / "sha256").iterdir())
     assert len(notes) == 1
     notes[0].write_text("0" * 64)
-    assert weights.sha256_of(file) == "0" * 64, "the note is used"
-    assert weights.sha256_of(file, remember=False) == expected, "verify reads the bytes"
+    assert files.sha256_of(file) == "0" * 64, "the note is used"
+    assert files.sha256_of(file, remember=False) == expected, "verify reads the bytes"
     status = file.stat()
     with file.open("r+b") as handle:
         handle.write(b"b")
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert weights.sha256_of(file) == hashlib.sha256(b"b" + b"a" * 999).hexdigest(), "same size and time, other bytes"
+    assert files.sha256_of(file) == hashlib.sha256(b"b" + b"a" * 999).hexdigest(), "same size and time, other bytes"
 
 
 def test_the_hash_works_with_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,13 +222,13 @@ def test_the_hash_works_with_a_cache_that_cannot_be_written(tmp_path: Path, monk
     monkeypatch.setenv("STZOO_CACHE", str(tmp_path / "cache"))
     file = tmp_path / "file"
     file.write_bytes(b"x")
-    assert weights.sha256_of(file) == hashlib.sha256(b"x").hexdigest()
+    assert files.sha256_of(file) == hashlib.sha256(b"x").hexdigest()
 
 
 def test_writing_is_all_or_nothing(tmp_path: Path) -> None:
     good = tmp_path / "good.txt"
     good.write_text("good")
-    with pytest.raises(KeyError), weights.atomic_path(good) as temporary:
+    with pytest.raises(KeyError), files.atomic_path(good) as temporary:
         temporary.write_text("half")
         raise KeyError
     assert good.read_text() == "good"

@@ -30,8 +30,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import stzoo
 from stzoo.errors import ConfigError, StzooError
+from stzoo.files import sha256_of
 from stzoo.recipe import Recipe
-from stzoo.weights import assign, sha256_of
+from stzoo.weights import assign
 from stzoo_video_prediction.metrics import Metrics
 from stzoo_video_prediction.moving_mnist import MovingMNIST, mnist_digits, moving_mnist_batch
 from stzoo_video_prediction.simvp import SimVP, SimVPRecipe

@@ -23,11 +23,12 @@ import stzoo
 from stzoo import tensorfile
 from stzoo.cards import model_card
 from stzoo.errors import InputError, StzooError
+from stzoo.files import sha256_of
 from stzoo.hooks import HEAVY, Plugin
 from stzoo.registry import as_plain, registry
 from stzoo.spec import Architecture, Model, Task, load_reference
 from stzoo.testing import Subject, loaded, samples
-from stzoo.weights import bundled_path, sha256_of
+from stzoo.weights import bundled_path
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
