@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stzoo import errors, files
 from stzoo.registry import catalogue, registry
-from stzoo.spec import Architecture, Dataset, Model, Task, Weights, load_reference
+from stzoo.spec import Architecture, Dataset, Model, Task, load_reference
 
 if TYPE_CHECKING:
     import torch
@@ -473,8 +473,3 @@ def _locked(lock: PathLike, name: str) -> dict[str, Any]:
     if name not in entries:
         raise errors.LockError(f"{name!r} is not in {lock}", f"Add it with: stzoo lock {name}")
     return entries[name]
-
-
-def bundled(model: Model) -> bool:
-    """Whether the model's weights come with its plugin."""
-    return isinstance(model.weights, Weights) and model.weights.bundled is not None

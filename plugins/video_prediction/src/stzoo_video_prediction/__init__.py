@@ -101,6 +101,7 @@ def stzoo_datasets() -> Iterator[Dataset]:
         name="moving-mnist",
         task="video-prediction",
         load="stzoo_video_prediction.moving_mnist:load",
+        splits=("train", "validation", "test"),
         description="Two handwritten digits moving in a 64x64 frame, 20 frames; made on the fly from MNIST digits",
         license="cc-by-sa-3.0",
         homepage="https://www.cs.toronto.edu/~nitish/unsupervised_video/",
