@@ -160,7 +160,7 @@ def import_checkpoint(
     full = spec.validate({**detected, **config})
     predictor = _build(spec, full, LoadReport(file.stem, "checkpoint"), skip_init=True)
     count = assign_tensors(predictor.module, known.convert(state, full), str(file))
-    notes = tuple(note for note in known.unknown(full) if note.partition(":")[0] not in config)
+    notes = known.unknown(full)
     _move(predictor, device)
     seconds = round(time.perf_counter() - start, 4)
     predictor.report = LoadReport(
