@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +106,8 @@ def _facts(model: Model, architecture: Architecture, task: Task) -> str:
 def _results(metrics: Sequence[Measurement]) -> str:
     """One table per data set: a row for each source, a column for each metric; then the commands."""
     text = ""
-    for dataset, group in groupby(sorted(metrics, key=lambda item: item.dataset), key=lambda item: item.dataset):
-        items = list(group)
+    for dataset in dict.fromkeys(item.dataset for item in metrics):
+        items = [item for item in metrics if item.dataset == dataset]
         names = list(dict.fromkeys(item.metric for item in items))
         text += (
             f"On {dataset}:\n\n| | "

@@ -185,7 +185,9 @@ class Registry:
         if absent := [
             f"{plugin.name} ({plugin.status})" for plugin in self.plugins if plugin.status in ("failed", "slow")
         ]:
-            remedy += f" Plugins that did not load: {', '.join(absent)}; run: stzoo doctor"
+            remedy += (
+                "" if remedy.endswith("?") else "."
+            ) + f" Plugins that did not load: {', '.join(absent)}; run: stzoo doctor"
         if limit:
             remedy += f" Only plugins in {limit} are loaded"
         return _UNKNOWN[kind](f"no {what} is called {name!r}", remedy)
