@@ -3,7 +3,8 @@
 The format is safetensors' own (https://github.com/huggingface/safetensors#format) and every file is checked by that library.
 Reading maps the file once and views each tensor in it, several times quicker than one call per tensor. Writing puts tensors
 whose size is a multiple of 64 bytes first and pads the header, so that they lie in the mapped file as PyTorch's own
-allocations do: kernels then take the same paths, and outputs are equal to the last bit.
+allocations do: kernels then take the same paths, and outputs are equal to the last bit. (Several tensors of odd size above
+64 kB, and files that others wrote, may lie otherwise: equal outputs then hold to rounding.)
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from stzoo import errors, files, weights
+from stzoo import errors, files, tensorfile, weights
 from stzoo.spec import Weights
 
 
@@ -107,6 +107,16 @@ def test_loaded_weights_can_be_saved_by_anything(saved: tuple[Net, Path], tmp_pa
     )
     for key, value in load_file(tmp_path / "plain.safetensors").items():
         assert torch.equal(value, net.state_dict()[key])
+
+
+def test_large_tensors_are_aligned_as_torch_allocates_them(tmp_path: Path) -> None:
+    """So kernels take the same paths on mapped weights. Odd sizes in between must not shift the others."""
+    net = nn.Sequential(nn.Linear(256, 301), nn.Linear(301, 256), nn.BatchNorm1d(3))
+    weights.save_tensors(net, tmp_path / "net.safetensors", {})
+    read, _ = tensorfile.read(tmp_path / "net.safetensors")
+    assert {tensor.data_ptr() % 64 for tensor in read.values()} == {0}
+    for key, tensor in net.state_dict().items():
+        assert torch.equal(read[key], tensor)
 
 
 def test_every_tensor_that_does_not_fit_is_listed(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,6 @@ from stzoo_video_prediction.tau import TAU, OpenSTLTAU, TAURecipe
 
 GOLDENS = Path(__file__).parent / "goldens"
 TINY: dict[str, Any] = {"in_shape": (2, 1, 16, 16), "hid_S": 4, "hid_T": 8, "N_S": 2, "N_T": 2}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """In networks this small threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # --- what the official code computes ----------------------------------------------------------------------------------

@@ -29,8 +29,9 @@ digits that move at constant speed and bounce off the borders.
 ## Training data
 
 {data}. Digits of MNIST (LeCun, Cortes and Burges; CC BY-SA 3.0), train digits only. Hardware: {hardware}. Time: {minutes:g}
-minutes, {steps:,} steps, seed {seed}, batch {batch}. {note} The script has changed in small ways since and now trains this
-configuration in one command (`--preset small`); its weights will be as good, not bit for bit these.
+minutes, {steps:,} steps, seed {seed}, batch {batch}. {note} The run used an earlier copy of
+the networks and of the loss, with the same formulas. The script now trains this configuration in one command
+(`--preset small`), which gives other bits and has not been run to its end.
 
 ## Limitations
 
