@@ -33,7 +33,8 @@ test: check ## lint, types and the whole test suite
 	$(BIN)/python -m pytest
 
 cards: $(VENV)/.installed ## write model_cards/ and the catalogue again from the registry
-	$(BIN)/python -m stzoo.cards model_cards
+	$(BIN)/stzoo card --all model_cards
+	$(BIN)/python -c "from stzoo.cards import write_catalogue; write_catalogue()"
 
 clean: ## remove the virtual environment and what was built
 	rm -rf $(VENV) demo build dist plugins/*/build plugins/*/dist

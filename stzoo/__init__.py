@@ -15,11 +15,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _WHERE = {
-    "stzoo.spec": "PLUGIN_API Task Architecture Model Weights Dataset Metric Measurement Requirements",
+    "stzoo.spec": "PLUGIN_API Task Architecture Model Weights Dataset Metric Baseline Measurement Requirements",
     "stzoo.hooks": "hookimpl",
     "stzoo.recipe": "Recipe",
     "stzoo.api": "load pull create import_checkpoint models architectures tasks datasets info dataset verify lock",
     "stzoo.predictor": "Predictor Prediction Pipeline",
+    "stzoo.publishing": "publish publish_all Published",
+    "stzoo.training.loop": "finetune",
+    "stzoo.training.run": "Run",
+    "stzoo.evaluation": "evaluate Evaluation",
+    "stzoo.bulk": "predict_data BulkReport",
+    "stzoo.mapping": "map_batches BatchPredictor",
 }
 _MODULES = ("errors", "fields", "media")
 _HOME = {name: module for module, names in _WHERE.items() for name in names.split()}
@@ -41,13 +47,23 @@ if TYPE_CHECKING:
     from stzoo.api import pull as pull
     from stzoo.api import tasks as tasks
     from stzoo.api import verify as verify
+    from stzoo.bulk import BulkReport as BulkReport
+    from stzoo.bulk import predict_data as predict_data
+    from stzoo.evaluation import Evaluation as Evaluation
+    from stzoo.evaluation import evaluate as evaluate
     from stzoo.hooks import hookimpl as hookimpl
+    from stzoo.mapping import BatchPredictor as BatchPredictor
+    from stzoo.mapping import map_batches as map_batches
     from stzoo.predictor import Pipeline as Pipeline
     from stzoo.predictor import Prediction as Prediction
     from stzoo.predictor import Predictor as Predictor
+    from stzoo.publishing import Published as Published
+    from stzoo.publishing import publish as publish
+    from stzoo.publishing import publish_all as publish_all
     from stzoo.recipe import Recipe as Recipe
     from stzoo.spec import PLUGIN_API as PLUGIN_API
     from stzoo.spec import Architecture as Architecture
+    from stzoo.spec import Baseline as Baseline
     from stzoo.spec import Dataset as Dataset
     from stzoo.spec import Measurement as Measurement
     from stzoo.spec import Metric as Metric
@@ -55,6 +71,8 @@ if TYPE_CHECKING:
     from stzoo.spec import Requirements as Requirements
     from stzoo.spec import Task as Task
     from stzoo.spec import Weights as Weights
+    from stzoo.training.loop import finetune as finetune
+    from stzoo.training.run import Run as Run
 
 
 def __getattr__(name: str) -> Any:

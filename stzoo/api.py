@@ -202,6 +202,8 @@ def _origin(
     locked: Mapping[str, Any] = MappingProxyType({}),
 ) -> _Origin:
     folder, text = Path(name).expanduser(), str(name)
+    if (folder / "run.json").is_file():  # a run folder stands for its best weights
+        folder = folder / "best"
     if (folder / "config.json").is_file():
         return _folder_origin(folder, text)
     if text.count("/") == 1 and not text.startswith((".", "/", "~")):
@@ -225,7 +227,7 @@ def _zoo_origin(model: Model, revision: str | None, path: PathLike | None, offli
         if revision is not None:  # another revision is another file: the spec's hash does not apply
             from stzoo import hub
 
-            fetched = hub.fetch(record.repo, record.filename, revision=revision, offline=offline)
+            fetched = hub.fetch_weights(record.repo, record.filename, revision=revision, offline=offline)
             return places.Located(fetched.path, fetched.source, files.sha256_of(fetched.path), fetched.commit)
         package = next(plugin.module for plugin in registry().plugins if plugin.name == model.plugin).partition(":")[0]
         return places.locate(record, model.name, package, path=path, offline=offline)
@@ -234,30 +236,27 @@ def _zoo_origin(model: Model, revision: str | None, path: PathLike | None, offli
 
 
 def _folder_origin(folder: Path, name: str) -> _Origin:
-    from stzoo.predictor import WEIGHTS_FILE
-
-    entry = _read_config(folder / "config.json", name)
+    entry = read_config(folder / "config.json", name)
     return _Origin(
         name,
         _architecture_for(entry, name),
         entry["config"],
-        lambda: _checked(folder / WEIGHTS_FILE, "folder", None, entry, name),
+        lambda: _checked(folder / entry["weights"], "folder", None, entry, name),
         entry=entry,
     )
 
 
 def _repo_origin(repo_id: str, revision: str | None, path: PathLike | None, offline: bool | None) -> _Origin:
     from stzoo import hub
-    from stzoo.predictor import WEIGHTS_FILE
 
     described = hub.fetch(repo_id, "config.json", revision=revision, offline=offline)
-    entry = _read_config(described.path, repo_id)
+    entry = read_config(described.path, repo_id)
 
     def locate() -> Located:
         if path is not None:
             return _checked(Path(path), "path", described.commit, entry, repo_id)
-        fetched = hub.fetch(
-            repo_id, WEIGHTS_FILE, revision=described.commit, sha256=entry.get("sha256"), offline=offline
+        fetched = hub.fetch_weights(
+            repo_id, entry["weights"], revision=described.commit, sha256=entry.get("sha256"), offline=offline
         )
         return _checked(fetched.path, fetched.source, described.commit, entry, repo_id)
 
@@ -266,7 +265,7 @@ def _repo_origin(repo_id: str, revision: str | None, path: PathLike | None, offl
 
 def _checked(path: Path, source: str, revision: str | None, entry: Mapping[str, Any], name: str) -> Located:
     """The file, if it is the one that the config file names."""
-    from stzoo.weights import Located
+    from stzoo.weights import Located, check_shards
 
     if not path.is_file():
         raise errors.WeightsUnavailable(f"{name}: {path} is missing", "Save or download the model again")
@@ -276,11 +275,13 @@ def _checked(path: Path, source: str, revision: str | None, entry: Mapping[str, 
             f"{name}: {path} has sha256 {digest}, config.json says {entry['sha256']}",
             "Save or download the model again",
         )
+    check_shards(path, name)
     return Located(path, source, digest, revision)
 
 
-def _read_config(path: Path, name: str) -> dict[str, Any]:
-    from stzoo.predictor import FORMAT_VERSION
+def read_config(path: Path, name: str) -> dict[str, Any]:
+    """What ``config.json`` says of the model ``name``, the name of its weights file filled in. Raises ConfigError."""
+    from stzoo.predictor import FORMAT_VERSION, WEIGHTS_FILE
 
     try:
         entry = json.loads(path.read_text())["stzoo"]
@@ -300,6 +301,9 @@ def _read_config(path: Path, name: str) -> dict[str, Any]:
         raise errors.ConfigError(
             f"{name} was written by a newer stzoo (format {entry['format_version']})", "Run: pip install -U stzoo"
         )
+    weights = str(entry.setdefault("weights", WEIGHTS_FILE))
+    if Path(weights).name != weights or not weights.endswith((".safetensors", ".safetensors.index.json")):
+        raise errors.ConfigError(f"{name}: config.json names the weights {weights!r}, which is no safetensors file")
     return entry
 
 
@@ -390,21 +394,28 @@ class Verification:
         return all(result == "ok" for result in self.checks.values())
 
 
-def verify(name: PathLike, *, offline: bool | None = True, tolerance: float = 2e-3) -> Verification:
+def verify(
+    name: PathLike, *, revision: str | None = None, offline: bool | None = True, tolerance: float = 2e-3
+) -> Verification:
     """Check a model's bytes, tensors and outputs: sha256 read anew, every tensor, and the recorded fingerprint.
 
-    ``name`` as for :func:`load`. Offline unless told otherwise. ``tolerance`` is the largest allowed difference from the
-    fingerprint, in the units of the output. Raises what ``load`` raises when there is nothing to verify.
+    ``name`` and ``revision`` as for :func:`load`. Offline unless told otherwise. ``tolerance`` is the largest allowed
+    difference from the fingerprint, in the units of the output. Raises what ``load`` raises when there is nothing to verify.
     """
+    from stzoo.weights import check_shards
 
     checks: dict[str, str] = {}
     try:
-        predictor = load(name, device="cpu", offline=offline)
+        predictor = load(name, revision=revision, device="cpu", offline=offline)
     except (errors.WeightsCorrupted, errors.WeightsMismatch) as problem:
         return Verification(
             str(name), {"sha256" if isinstance(problem, errors.WeightsCorrupted) else "tensors": str(problem)}
         )
     report = predictor.report
+    try:
+        check_shards(Path(report.path), str(name), remember=False)
+    except errors.WeightsError as problem:
+        return Verification(str(name), {"sha256": str(problem)})
     fresh = files.sha256_of(Path(report.path), remember=False)
     checks["sha256"] = "ok" if fresh == report.sha256 else f"{report.path} now has sha256 {fresh}, not {report.sha256}"
     checks["tensors"] = "ok"

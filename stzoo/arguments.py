@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from stzoo import __version__, console, errors
+from stzoo import __version__, bulk, console, errors
+from stzoo.evaluation import SETTINGS
 from stzoo.fields import Field, Number, Value, suggestion
 from stzoo.registry import registry
-from stzoo.spec import Architecture, Dataset, Model, Task
+from stzoo.spec import Architecture, Dataset, Model, Task, load_reference
 
 _HELP = """\
 A plugin-based model zoo for spatio-temporal vision.
@@ -130,19 +132,23 @@ def _info(parser: Parser) -> None:
 @_command("predict", "predict from files with a model", "stzoo predict tau-mmnist clip.mp4 --horizon 20 -o future.gif")
 def _predict(parser: Parser) -> None:
     parser.usage = (
-        "stzoo predict NAME INPUT [INPUT ...] -o OUT [options of the model's task: stzoo predict NAME --help]"
+        "stzoo predict NAME INPUT [INPUT ...] -o OUT [options of the model's task: stzoo predict NAME --help]\n"
+        "       stzoo predict NAME --data DATA -o FOLDER [options]"
     )
     _named(parser, "name", Model, metavar="NAME", help="a model, a Hub repo id, or a saved folder")
     parser.add_argument(
         "inputs", metavar="INPUT", nargs="+", help="a file, or a folder of frames; several are predicted one by one"
     )
     parser.add_argument(
-        "-o", "--output", metavar="OUT", help="the file to write, its ending says how; for several inputs a folder"
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="the file to write, its ending says how; for several inputs and for --data a folder",
     )
     parser.add_argument(
         "--format",
         metavar="ENDING",
-        help="ending of the files in an output folder; default: that of the input, where it can be written",
+        help="ending of the files in an output folder; default: that of the input, where it can be written; with --data one that loses nothing, or webdataset",
     )
     parser.add_argument("--device", help="such as cpu or cuda:1; default: cuda where there is one")
     parser.add_argument("--dtype", help="float32 (default), float16 or bfloat16")
@@ -150,15 +156,34 @@ def _predict(parser: Parser) -> None:
         "--batch-size",
         metavar="N",
         type=_parser_of(Number("batch_size", minimum=1, integer=True)),
-        default=1,
-        help="inputs predicted at once, where their sizes agree; default 1",
+        help="inputs predicted at once, where their sizes agree; default 1, with --data 8",
     )
+    group = parser.add_argument_group(
+        "a whole data set",
+        "Also under torchrun, on many processes and machines. The same command goes on with a folder that is unfinished. "
+        "Inputs that cannot be used are recorded in FOLDER/shards, and the exit code is then 1.",
+    )
+    _named(group, "--data", Dataset, metavar="DATA", help="a named dataset, a Hub dataset id, a folder or file")
+    group.add_argument("--split", help="default: the first there is of test, validation, all")
+    group.add_argument(
+        "--streaming", action="store_true", help="read in order, without a copy of the data on this machine"
+    )
+    for name in ("shard_size", "limit"):
+        _field_argument(group, "setting", bulk.SETTINGS[name])
     _from_hub(parser)
     _json(parser)
-    parser.prepare = _task_arguments
+    parser.prepare = _predict_arguments
 
 
-def _task_arguments(parser: Parser, words: Sequence[str]) -> None:
+def _predict_arguments(parser: Parser, words: Sequence[str]) -> None:
+    """As the task says; inputs are needed unless there are data: what may be left out must stand right behind NAME."""
+    if any(word == "--data" or word.startswith("--data=") for word in words):
+        inputs = next(action for action in parser._actions if action.dest == "inputs")
+        inputs.nargs, inputs.required = "*", False
+    _task_arguments(parser, words)
+
+
+def _task_arguments(parser: Parser, words: Sequence[str], roles: Sequence[str] = ("option", "input", "output")) -> None:
     """Add one flag for each option and further input of the task of the model that is named in ``words``."""
     scout = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     _from_hub(scout)
@@ -178,7 +203,7 @@ def _task_arguments(parser: Parser, words: Sequence[str]) -> None:
         ("input", task.inputs[1:]),
         ("output", written.writing if written else ()),
     ):
-        for field in fields:
+        for field in fields if role in roles else ():
             _field_argument(group, role, field)
 
 
@@ -226,6 +251,66 @@ def _parser_of(field: Value) -> Callable[[str], Any]:
     return parse
 
 
+@_command(
+    "finetune",
+    "train a model further on data, or an architecture from scratch",
+    "stzoo finetune tau-mmnist --data ./clips --output runs/a --lr 1e-4 --set recipe.crop=64",
+)
+def _finetune(parser: Parser) -> None:
+    about = "a model, a Hub repo id, a saved folder, or an architecture"
+    _named(parser, "model", Model, metavar="MODEL", nargs="?", help=about)
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        action="append",
+        help="a named dataset, a Hub dataset id, a folder (stzoo info --task T shows the layout); ROLE=DATA, once for each role, for a recipe that learns from several",
+    )
+    parser.add_argument("-o", "--output", metavar="RUN", help="the run folder, new or empty")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the last checkpoint in RUN, which knows MODEL and DATA"
+    )
+    parser.add_argument("--config", metavar="FILE", help="a YAML file of options, as RUN/config.yaml")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="any option, also one inside a table: --set recipe.lr=1e-4 model_config.drop=0.1",
+    )
+    group = parser.add_argument_group("options of a run", "Also keys of --config and --set.")
+    group.add_argument(
+        "--lr",
+        metavar="RATE",
+        dest="option:recipe.lr",
+        default=argparse.SUPPRESS,
+        help="the same as --set recipe.lr=RATE",
+    )
+    from stzoo.training.options import OPTIONS
+
+    for field in OPTIONS.values():
+        _field_argument(group, "option", field)
+    parser.prepare = _recipe_help
+
+
+def _recipe_help(parser: Parser, words: Sequence[str]) -> None:
+    """For ``--help`` with a model: what its recipe can be told. The recipe's module is imported for it."""
+    name = _first_word(parser, words)
+    if name is None or not {"-h", "--help"} & set(words):
+        return
+    from stzoo.api import architecture_of
+
+    try:
+        architecture = architecture_of(name)
+    except errors.UnknownModel:
+        architecture = registry().get(Architecture, name)
+    if architecture.recipe:
+        defaults = ", ".join(f"{key}={value!r}" for key, value in load_reference(architecture.recipe).options().items())
+        parser.add_argument_group(
+            f"recipe of {architecture.name}", f"Set with --set recipe.KEY=VALUE. Defaults: {defaults}"
+        )
+
+
 @_command("pull", "make weights available on this machine, verified", "stzoo pull tau-mmnist me/tau-clips")
 def _pull(parser: Parser) -> None:
     _named(parser, "names", Model, metavar="NAME", nargs="*", help="a model, a Hub repo id, or a saved folder")
@@ -244,9 +329,46 @@ def _import(parser: Parser) -> None:
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="where to save the model")
 
 
+@_command(
+    "evaluate", "measure models on a data set", "stzoo evaluate runs/a tau-mmnist --data ./clips --output results"
+)
+def _evaluate(parser: Parser) -> None:
+    parser.usage = (
+        "stzoo evaluate MODEL [MODEL ...] --data DATA [options of the models' task: stzoo evaluate MODEL --help]"
+    )
+    about = "a model, a Hub repo id, a saved folder, or the folder of a run; several are compared"
+    _named(parser, "models", Model, metavar="MODEL", nargs="+", help=about)
+    _named(
+        parser,
+        "--data",
+        Dataset,
+        metavar="DATA",
+        required=True,
+        help="a named dataset, a Hub dataset id, a folder or file",
+    )
+    parser.add_argument("--split", help="default: the first there is of test, validation, all")
+    for setting in SETTINGS.values():
+        _field_argument(parser, "setting", setting)
+    parser.add_argument("--no-baselines", action="store_true", help="leave out the task's trivial methods")
+    parser.add_argument(
+        "-o", "--output", metavar="FOLDER", help="write evaluation.json, evaluation.md and samples.parquet there"
+    )
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="write evaluation.json into MODEL's folder, for its card and for publishing",
+    )
+    parser.add_argument("--device", help="such as cpu or cuda:1; default: cuda where there is one")
+    parser.add_argument("--dtype", help="float32 (default), float16 or bfloat16")
+    _from_hub(parser)
+    _json(parser)
+    parser.prepare = partial(_task_arguments, roles=("option",))
+
+
 @_command("verify", "check a model's bytes, tensors and outputs", "stzoo verify tau-mmnist")
 def _verify(parser: Parser) -> None:
     _named(parser, "names", Model, metavar="NAME", nargs="+", help="a model, a Hub repo id, or a saved folder")
+    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     _json(parser)
 
 
@@ -255,6 +377,33 @@ def _lock(parser: Parser) -> None:
     _named(parser, "names", Model, metavar="NAME", nargs="+", help="a model, a Hub repo id, or a saved folder")
     parser.add_argument(
         "-o", "--output", metavar="FILE", default="stzoo.lock", help="default: stzoo.lock; its other entries are kept"
+    )
+
+
+@_command("publish", "publish a model, or the whole zoo, to the Hugging Face Hub", "stzoo publish runs/a me/tau-clips")
+def _publish(parser: Parser) -> None:
+    parser.usage = "stzoo publish SOURCE REPO_ID [options]\n       stzoo publish --all ORG [options]"
+    parser.add_argument("source", metavar="SOURCE", nargs="?", help="a run folder or a saved folder")
+    parser.add_argument("repo_id", metavar="REPO_ID", nargs="?", help="owner/name; made if there is none")
+    parser.add_argument("--all", metavar="ORG", help="every bundled model of the zoo, to ORG/<model>")
+    parser.add_argument("--plugin", help="with --all: the models of this plugin")
+    parser.add_argument("--output", metavar="FILE", help="with --all: write the commits to record as JSON")
+    parser.add_argument("--private", action="store_true", help="make the repo private; one that is public is refused")
+    parser.add_argument("--create-pr", action="store_true", help="propose the files in a pull request")
+    parser.add_argument("--revision", metavar="BRANCH", help="commit to this branch, made if there is none")
+    parser.add_argument("--tag", help="name the commit; a tag is never moved")
+    parser.add_argument("--license", help="of the weights, where none is recorded")
+    parser.add_argument("--name", help="title of the card; default: the repo's name")
+    parser.add_argument("--message", help="of the commit")
+    _json(parser)
+
+
+@_command("card", "write a model card", "stzoo card tau-mmnist")
+def _card(parser: Parser) -> None:
+    _named(parser, "name", Model, metavar="NAME", nargs="?", help="a model, a run folder or a saved folder")
+    parser.add_argument("-o", "--output", metavar="FILE", help="where to write it; default: stdout")
+    parser.add_argument(
+        "--all", metavar="FOLDER", type=Path, help="write the cards of all models of the zoo to a folder"
     )
 
 

@@ -1,106 +1,224 @@
-"""Model cards, rendered from the registry and recorded results.
-
-``python -m stzoo.cards FOLDER`` writes them all, and the catalogue of known models.
-"""
+"""Model cards: one template, filled from the registry for models of the zoo, from a run's records for what is fine-tuned."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.resources import files as resources
 from pathlib import Path
-from typing import Any
+from string import Template
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
+from stzoo import console, errors, files
 from stzoo.registry import catalogue, registry
-from stzoo.spec import Architecture, Measurement, Model, Task
+from stzoo.spec import Architecture, Measurement, Model, Requirements, Task, forbids_commercial_use
+
+if TYPE_CHECKING:
+    from stzoo.evaluation import Evaluation
+    from stzoo.predictor import Predictor
+
+CARD = "README.md"
+PICTURE = "prediction.png"
+MARK = "<!-- written by stzoo; remove this line to keep your edits -->"
+_FRONT_MATTER = re.compile(r"\A---\s*\n.*?\n---[ \t]*(\n|\Z)", re.DOTALL)
+_EMPTY_SECTION = re.compile(r"^## [^\n]*\n+(?=## |\Z)", re.MULTILINE)
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_PATH = re.compile(r"(?<![^\s\"'=,(\[`])(?:~|\.\.|[A-Za-z]:)?[\\/][^\s\"',)\]`]*")
 
 
-def _front_matter(**data: Any) -> str:
-    from huggingface_hub import ModelCardData
+@dataclass(frozen=True)
+class _Card:
+    """What a card says; what is empty is left out."""
 
-    given = {key: value for key, value in data.items() if value}
-    return f"---\n{ModelCardData(library_name='stzoo', **given).to_yaml()}\n---\n"
+    name: str
+    load: str
+    """What ``stzoo.load`` takes."""
+    summary: str
+    task: Task
+    architecture: Architecture
+    facts: Sequence[tuple[str, str]]
+    license: str = ""
+    base_model: str = ""
+    data: str = ""
+    measurements: Sequence[Measurement] = ()
+    """Numbers of this model alone, for the model index."""
+    results: str = ""
+    prose: str = ""
+    training: str = ""
+    limitations: Sequence[str] = ()
+    picture: str = ""
+    """What the picture shows; empty if there is none."""
+    tags: Sequence[str] = field(default=())
 
-
-def model_card(model: Model) -> str:
-    """The card of a zoo model, as Markdown with the Hub's front matter."""
-    architecture = registry().architecture_of(model)
-    task = registry().get(Task, model.task)
-    measured = [item for item in model.metrics if item.source == "measured"]
-    header = _front_matter(
-        license=model.license,
-        pipeline_tag=task.pipeline_tag,
-        datasets=[model.trained_on] if "/" in model.trained_on else None,
-        metrics=sorted({item.metric for item in measured}),
-        base_model=model.base_model,
-        tags=["stzoo", task.name, architecture.name, *model.tags],
-        **_eval_results(model, task, measured),
-    )
-    parts = [header, f"# {model.name}\n", f"{model.description}\n"]
-    parts.append(_facts(model, architecture, task))
-    parts.append(
-        f'## Use it\n\n```python\nimport stzoo\n\npredictor = stzoo.load("{model.name}")\nprediction = predictor.predict("{_example(task)}")\nprediction.save("{task.outputs[0].name}.png")\n```\n'
-    )
-    if model.metrics:
-        parts.append("## Results\n\n" + _results(model.metrics))
-    if model.card:
-        parts.append(model.card.strip() + "\n")
-    if model.command:
-        commands = "\n".join(f"$ {line}" for line in model.command.splitlines())
-        parts.append(f"## Training\n\n```console\n{commands}\n```\n")
-    return "\n".join(parts)
-
-
-def _eval_results(model: Model, task: Task, measured: Sequence[Measurement]) -> dict[str, Any]:
-    """The Hub's model-index, from the measured numbers alone."""
-    from huggingface_hub import EvalResult
-
-    if not measured:
-        return {}
-    results = [
-        EvalResult(
-            task_type=task.pipeline_tag or task.name,
-            task_name=task.name,
-            dataset_type=item.dataset,
-            dataset_name=item.dataset,
-            metric_type=item.metric,
-            metric_value=item.value,
-            metric_name=item.metric.upper(),
+    def render(self) -> str:
+        python, shell = console.usage(self.task, self.load)
+        text = Template((resources("stzoo") / "templates" / "card.md.in").read_text(encoding="utf-8")).substitute(
+            header=self._header(),
+            mark=MARK,
+            name=self.name,
+            summary=self.summary,
+            picture=f"![{self.picture}]({PICTURE})\n\n{self.picture}" if self.picture else "",
+            facts=_table(("", ""), self.facts),
+            python=python,
+            shell=shell,
+            results=self.results,
+            prose=self.prose.strip(),
+            training=self.training,
+            limitations="".join(f"- {item}\n" for item in self.limitations),
         )
-        for item in measured
-    ]
-    return {"model_name": model.name, "eval_results": results}
+        return _EMPTY_SECTION.sub("", re.sub(r"\n{3,}", "\n\n", text)).strip() + "\n"
+
+    def _header(self) -> str:
+        """The Hub's metadata; the model index has measured numbers alone."""
+        from huggingface_hub import EvalResult, ModelCardData
+
+        dataset = hub_dataset(self.data)
+        given: dict[str, Any] = {
+            "license": self.license,
+            "pipeline_tag": self.task.pipeline_tag,
+            "datasets": [dataset] if dataset else None,
+            "metrics": sorted({item.metric for item in self.measurements}),
+            "base_model": _hub_model(self.base_model),
+            "tags": ["stzoo", self.task.name, self.architecture.name, *self.tags],
+        }
+        if self.measurements:
+            given["model_name"] = self.name
+            given["eval_results"] = [
+                EvalResult(
+                    task_type=self.task.pipeline_tag or self.task.name,
+                    task_name=self.task.name,
+                    dataset_type=hub_dataset(item.dataset) or re.split(r"[\s(?]", item.dataset)[0],
+                    dataset_name=item.dataset,
+                    metric_type=item.metric,
+                    metric_value=item.value,
+                    metric_name=item.metric.upper(),
+                )
+                for item in self.measurements
+            ]
+        data = ModelCardData(library_name="stzoo", **{key: value for key, value in given.items() if value})
+        return f"---\n{data.to_yaml()}\n---"
 
 
-def _example(task: Task) -> str:
-    return {"Video": "clip.mp4", "Image": "picture.png"}.get(type(task.inputs[0]).__name__, "input.npz")
+def is_ours(text: str) -> bool:
+    """Whether nobody has written a card of their own: our mark is there, or there is no text at all."""
+    return MARK in text or not _FRONT_MATTER.sub("", text).strip()
 
 
-def _facts(model: Model, architecture: Architecture, task: Task) -> str:
-    needs = model.requirements
-    rows = [
+def portable(text: str) -> str:
+    """Text without the places of this machine: of every absolute or upward path the last component is left."""
+    return _PATH.sub(lambda match: re.split(r"[\\/]", match[0].rstrip("\\/"))[-1], text)
+
+
+def source_text(source: Any) -> str:
+    """A data source (or one for each role) as a card names it."""
+    if isinstance(source, Mapping):
+        return ", ".join(f"{role}: {source_text(item)}" for role, item in source.items())
+    return portable(str(source or ""))
+
+
+def hub_dataset(source: str) -> str | None:
+    """The id of the Hub data set that a source (``owner/name?option=1``, ``owner/name (test)``) names; None if none."""
+    name = re.split(r"[\s?]", source.strip(), maxsplit=1)[0]
+    return name if _HUB_ID.fullmatch(name) and not Path(name).exists() else None
+
+
+def _hub_model(base: str) -> str | None:
+    """The Hub repo of a model given by its name in the zoo or its repo id."""
+    if _HUB_ID.fullmatch(base) and not Path(base).exists():
+        return base
+    try:
+        found = registry().get(Model, base) if base else None
+    except errors.StzooError:
+        return None
+    return found.weights.repo if found and found.weights else None
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown; rows whose last cell is empty are left out."""
+    shown = [[cell.replace("|", "\\|").replace("\n", "<br>") for cell in row] for row in rows if row[-1]]
+    lines = [f"| {' | '.join(row)} |" for row in shown]
+    return "\n".join(["| " + " | ".join(header) + " |", "|---" * len(header) + "|", *lines]) if lines else ""
+
+
+def _facts(
+    task: Task,
+    architecture: Architecture,
+    *,
+    license: str,
+    paper: str,
+    trained_on: str,
+    base_model: str,
+    parameters: int | None,
+    flops: int | None,
+    file: str,
+    needs: Requirements | None,
+    config: Mapping[str, Any],
+    code_license: str = "apache-2.0",
+) -> list[tuple[str, str]]:
+    forbidden = " (**no commercial use**)" if forbids_commercial_use(license) else ""
+    return [
         ("Task", f"`{task.name}`: {task.description}"),
         ("Architecture", f"`{architecture.name}` ({architecture.description})"),
-        ("Paper", model.paper or architecture.paper),
-        ("Trained on", model.trained_on),
-        (
-            "Licence",
-            f"weights {model.license}"
-            + (" (**no commercial use**)" if model.non_commercial else "")
-            + f", code {model.code_license}",
-        ),
-        ("Parameters", f"{model.parameters:,}" if model.parameters else ""),
-        ("Multiply-adds", f"{model.flops / 1e9:.3g} G per forward pass" if model.flops else ""),
-        (
-            "File",
-            f"{model.weights.size / 1e6:.1f} MB, {model.weights.dtype}, sha256 `{model.weights.sha256}`"
-            if model.weights and model.weights.size
-            else "",
-        ),
+        ("Paper", paper or architecture.paper),
+        ("Base model", base_model),
+        ("Trained on", trained_on),
+        ("Licence", f"weights {license}{forbidden}, code {code_license}" if license else ""),
+        ("Parameters", f"{parameters:,}" if parameters else ""),
+        ("Multiply-adds", f"{flops / 1e9:.3g} G per forward pass" if flops else ""),
+        ("File", file),
         ("Input", needs.describe() if needs else ""),
-        ("Config", ", ".join(f"`{key}={value!r}`" for key, value in model.config.items())),
+        ("Config", ", ".join(f"`{key}={value!r}`" for key, value in config.items())),
     ]
-    return "| | |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows if value)
+
+
+def _file(size: int | None, sha256: str | None, dtype: str = "") -> str:
+    return ", ".join(filter(None, (f"{size / 1e6:.1f} MB", dtype, f"sha256 `{sha256}`"))) if size else ""
+
+
+# --- models of the zoo ------------------------------------------------------------------------------------------------
+
+
+def model_card(model: Model, picture: str = "") -> str:
+    """The card of a zoo model, as Markdown with the Hub's front matter; ``picture``: what ``prediction.png`` shows."""
+    architecture, task, weights = registry().architecture_of(model), registry().get(Task, model.task), model.weights
+    return _Card(
+        name=model.name,
+        load=model.name,
+        summary=model.description,
+        task=task,
+        architecture=architecture,
+        license=model.license,
+        base_model=model.base_model or "",
+        data=model.trained_on,
+        facts=_facts(
+            task,
+            architecture,
+            license=model.license,
+            code_license=model.code_license,
+            paper=model.paper,
+            trained_on=model.trained_on,
+            base_model=model.base_model or "",
+            parameters=model.parameters,
+            flops=model.flops,
+            file=_file(weights.size, weights.sha256, weights.dtype) if weights else "",
+            needs=model.requirements,
+            config=model.config,
+        ),
+        measurements=[item for item in model.metrics if item.source == "measured"],
+        results=_results(model.metrics),
+        prose=model.card,
+        training=_console(model.command),
+        picture=picture,
+        tags=model.tags,
+    ).render()
+
+
+def _console(command: str) -> str:
+    lines = "\n".join(f"$ {line}" for line in command.splitlines())
+    return f"```console\n{lines}\n```" if lines else ""
 
 
 def _results(metrics: Sequence[Measurement]) -> str:
@@ -109,55 +227,225 @@ def _results(metrics: Sequence[Measurement]) -> str:
     for dataset in dict.fromkeys(item.dataset for item in metrics):
         items = [item for item in metrics if item.dataset == dataset]
         names = list(dict.fromkeys(item.metric for item in items))
-        text += (
-            f"On {dataset}:\n\n| | "
-            + " | ".join(name.upper() for name in names)
-            + " |\n"
-            + "|---" * (len(names) + 1)
-            + "|\n"
-        )
-        rows: dict[tuple[str, str], dict[str, float]] = {}
+        rows: dict[str, dict[str, str]] = {}
         for item in items:
-            rows.setdefault((item.source, item.note), {})[item.metric] = item.value
-        for (source, note), values in rows.items():
-            label = {"measured": "this model, measured", "baseline": "baseline", "published": "published"}[source] + (
-                f": {note}" if note else ""
-            )
-            text += (
-                f"| {label} | " + " | ".join(f"{values[name]:g}" if name in values else "" for name in names) + " |\n"
-            )
+            label = {"measured": "this model, measured", "baseline": "baseline", "published": "published"}[item.source]
+            rows.setdefault(f"{label}: {item.note}" if item.note else label, {})[item.metric] = f"{item.value:g}"
+        cells = [[label, *(values.get(name, " ") for name in names)] for label, values in rows.items()]
+        text += f"On {dataset}:\n\n{_table(('', *(name.upper() for name in names)), cells)}\n\n"
         commands = dict.fromkeys(item.command for item in items if item.command)
-        text += "".join(f"\nMeasured with `{command}`.\n" for command in commands) + "\n"
+        text += "".join(f"Measured with `{command}`.\n\n" for command in commands)
     return text
 
 
-def folder_card(entry: Mapping[str, Any]) -> str:
-    """The card of a folder written by ``Predictor.save``, from its config entry."""
-    header = _front_matter(
-        license=entry.get("license"),
-        base_model=entry.get("base_model"),
-        tags=["stzoo", entry["task"], entry["architecture"]],
-    )
-    lines = [
-        header,
-        f"# {entry['name']}\n",
-        f"A `{entry['architecture']}` model for `{entry['task']}`, saved with [stzoo](https://huggingface.co/stzoo).\n",
+# --- saved and fine-tuned models --------------------------------------------------------------------------------------
+
+
+def saved_card(
+    predictor: Predictor,
+    entry: Mapping[str, Any],
+    load: str,
+    *,
+    size: int | None = None,
+    record: Mapping[str, Any] = MappingProxyType({}),
+    evaluation: Evaluation | None = None,
+    picture: str = "",
+) -> str:
+    """The card of a saved model.
+
+    Args:
+        predictor: the model itself.
+        entry: what its ``config.json`` says.
+        load: what ``stzoo.load`` takes: a folder or a repo id.
+        size: bytes of its weights.
+        record: ``run.json`` of the run it comes from.
+        evaluation: what was measured, as :func:`of_these_weights` gives it.
+        picture: what ``prediction.png`` shows.
+    """
+    task, architecture = predictor.task, predictor.architecture
+    license, base = entry.get("license") or "", portable(entry.get("base_model") or "")
+    trained_on = source_text(record.get("data") or entry.get("trained_on"))
+    validation, held_out = _validation(record)
+    results = _evaluated(evaluation, entry["name"], base) if evaluation else validation
+    summary = f"A `{architecture.name}` model for `{task.name}`"
+    if record:
+        start = f", fine-tuned from {base}" if base else ", trained from scratch"
+        summary += f"{start} on {trained_on}"
+    data_license = f" (licence of the data: {record['data_license']})" if record.get("data_license") else ""
+    return _Card(
+        name=entry["name"],
+        load=load,
+        summary=f"{summary}. Saved with [stzoo](https://huggingface.co/stzoo).",
+        task=task,
+        architecture=architecture,
+        license=license,
+        base_model=base,
+        data=trained_on,
+        facts=_facts(
+            task,
+            architecture,
+            license=license,
+            paper="",
+            trained_on=f"{trained_on}{data_license}",
+            base_model=base,
+            parameters=sum(item.numel() for item in predictor.module.parameters()),
+            flops=None,
+            file=_file(size, entry["sha256"]),
+            needs=predictor.requirements,
+            config=entry["config"],
+        ),
+        measurements=_measured(evaluation) if evaluation else held_out,
+        results=results,
+        training=_training(record, validation if evaluation else "") if record else "",
+        limitations=_limitations(predictor, license, base, trained_on, record, bool(results)),
+        picture=picture,
+    ).render()
+
+
+def of_these_weights(evaluation: Evaluation, sha256: str) -> Evaluation | None:
+    """The evaluation with the model it is about first and without this machine's paths; None if it is about others."""
+    own = [item for item in evaluation.models if item.sha256 == sha256][:1]
+    if not own:
+        return None
+    others = [item for item in evaluation.models if item not in own]
+    data, command = portable(evaluation.data), portable(evaluation.command)
+    return replace(evaluation, models=(*own, *others), data=data, command=command)
+
+
+def _measured(evaluation: Evaluation) -> list[Measurement]:
+    return [item for item in evaluation.measurements() if item.source == "measured"]
+
+
+def evaluation_results(evaluation: Evaluation) -> str:
+    """``.eval_results/*.yaml`` of the Hub, which knows data sets of the Hub alone; empty for others."""
+    import yaml
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    dataset = hub_dataset(evaluation.data)
+    if not dataset:
+        return ""
+    entries = [
+        EvalResultEntry(dataset, item.metric, item.value, date=evaluation.date, notes=f"{item.dataset}: {item.command}")
+        for item in _measured(evaluation)
     ]
-    lines.append('## Use it\n\n```python\nimport stzoo\n\npredictor = stzoo.load("this folder or repo id")\n```\n')
-    lines.append("## Config\n\n" + "".join(f"- `{key}`: `{value!r}`\n" for key, value in entry["config"].items()))
-    return "\n".join(lines)
+    text: str = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _evaluated(evaluation: Evaluation, name: str, base: str) -> str:
+    """The table that ``stzoo evaluate`` prints, with what it is about."""
+    this, *others = evaluation.models
+    named = [replace(this, name=f"{name} (this model)")]
+    for item in others:
+        shown = portable(item.name)
+        started = bool(base) and _hub_model(item.name) == _hub_model(base)
+        named.append(replace(item, name=f"{shown} (starting weights)" if started else shown))
+    table = replace(evaluation, models=tuple(named)).table()
+    facts = [
+        f"Measured {evaluation.date} with `{evaluation.command}` on {evaluation.hardware}.",
+        f"In brackets: {evaluation.confidence:.4g} bootstrap intervals over examples.",
+        *([f"{evaluation.failed:,} examples could not be used."] if evaluation.failed else []),
+        *evaluation.notes,
+    ]
+    return f"On {evaluation.dataset}:\n\n{table}\n" + " ".join(facts)
+
+
+def _validation(record: Mapping[str, Any]) -> tuple[str, list[Measurement]]:
+    """The validation numbers of a run as a table, before and after; and as measurements, after."""
+    best, start = dict(record.get("best") or {}), record.get("start") or {}
+    step = best.pop("step", None)
+    names = [key for key, value in best.items() if isinstance(value, int | float)]
+    if not names:
+        return "", []
+    about, command = record.get("validation") or {}, portable(record.get("command") or "")
+    details = ", ".join(
+        ["validation during training", *([f"{about['examples']:,} examples"] if about.get("examples") else [])]
+    )
+    dataset = f"{source_text(about.get('data') or record.get('data'))} ({details})"
+    rows = [
+        [label, *(f"{values[name]:g}" if name in values else " " for name in names)]
+        for label, values in (("starting weights", start), (f"this model, step {step}", best))
+        if values
+    ]
+    table = _table(("", *(name.upper() for name in names)), rows)
+    text = f"On {dataset}, the weights chosen by `{record.get('monitor')}`:\n\n{table}\n\nMeasured with `{command}`."
+    return text, [Measurement(dataset, name, best[name], command=command) for name in names]
+
+
+def _training(record: Mapping[str, Any], validation: str) -> str:
+    planned, epochs, seconds = record.get("steps"), record.get("epochs"), record.get("seconds")
+    steps = record.get("step", planned)
+    length = [f"{steps:,} steps" if steps else "", f"{planned:,} were planned" if planned != steps else ""]
+    length.append(f"{epochs:.4g} epochs" if epochs else "")
+    versions = record.get("versions") or {}
+    facts = _table(
+        ("", ""),
+        [
+            ("Data", source_text(record.get("data"))),
+            ("Licence of the data", record.get("data_license") or ""),
+            ("Length", ", ".join(filter(None, length))),
+            ("Time", _duration(seconds) if seconds else ""),
+            ("Hardware", record.get("hardware") or ""),
+            ("Started", record.get("started") or ""),
+            ("Software", ", ".join(f"{name} {version}" for name, version in versions.items())),
+        ],
+    )
+    arguments = _table(
+        ("argument", "value"),
+        [
+            (f"`{key}`", portable(value if isinstance(value, str) else json.dumps(value)))
+            for key, value in ((record.get("config") or {}) | {"recipe": record.get("recipe")}).items()
+            if value not in (None, [], {})
+        ],
+    )
+    collapsed = f"<details>\n<summary>Training arguments</summary>\n\n{arguments}\n\n</details>" if arguments else ""
+    return "\n\n".join(filter(None, [facts, validation, _console(portable(record.get("command") or "")), collapsed]))
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds) // 60, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+
+
+def _limitations(
+    predictor: Predictor, license: str, base: str, data: str, record: Mapping[str, Any], measured: bool
+) -> list[str]:
+    size = predictor.requirements.native_size
+    found = [f"It inherits the limitations of {base}: see its card." if base else ""]
+    how = "fine-tuned" if base else "trained"
+    found += [f"It was {how} on {data}: what it does with data of other kinds is not known." if data else ""]
+    found += ["No numbers were recorded for these weights." if not measured else ""]
+    found += [
+        f"It was made for {size[1]}x{size[0]} pixels; other sizes are taken but were not measured." if size else ""
+    ]
+    found += ["Its licence forbids commercial use." if forbids_commercial_use(license) else ""]
+    status = record.get("status", "finished")
+    found += [f"Its training was {status}, not brought to its end." if status != "finished" else ""]
+    return [item for item in found if item]
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def card(name: str) -> str:
+    """The card of a zoo model, a run folder or a saved folder. Raises UnknownModel, or what :func:`stzoo.load` raises."""
+    from stzoo.publishing import Source
+
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        found = Source.open(folder)
+        return found.card(f"./{found.folder.resolve().relative_to(folder.resolve().parent)}")
+    return model_card(registry().get(Model, name))
 
 
 def write_cards(folder: Path) -> list[Path]:
     """Write ``<model>.md`` for every model of the known plugins that are installed; returns the paths."""
-    from stzoo.files import write_atomically
-
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for model in registry().models():
         if model.plugin in catalogue():
             paths.append(folder / f"{model.name}.md")
-            write_atomically(paths[-1], model_card(model).encode())
+            files.write_atomically(paths[-1], model_card(model).encode())
     return paths
 
 
@@ -176,7 +464,6 @@ def current_catalogue() -> str:
     return json.dumps({"plugins": plugins}, indent=2) + "\n"
 
 
-if __name__ == "__main__":
-    for written in write_cards(Path(sys.argv[1] if len(sys.argv) > 1 else "model_cards")):
-        print(written)
-    (Path(__file__).parent / "catalogue.json").write_text(current_catalogue())
+def write_catalogue() -> None:
+    """Bring the package's own ``catalogue.json`` up to date."""
+    files.write_atomically(Path(__file__).parent / "catalogue.json", current_catalogue().encode())

@@ -1,7 +1,7 @@
 # PYTHON_ARGCOMPLETE_OK
 """The command line: one thin command per public function.
 
-Exit codes: 0; 1 if a check failed (``verify``, ``doctor``); 2 for every error, told in one line on stderr; 130 after
+Exit codes: 0; 1 if a check failed (``verify``, ``doctor``) or an input of a data set did (``predict --data``); 2 for every error, told in one line on stderr; 130 after
 Ctrl-C; 141 when nobody reads the output any more.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import logging
 import os
 import sys
@@ -21,8 +22,11 @@ from typing import Any
 
 from stzoo import __version__, api, console, errors
 from stzoo.arguments import UsageError, build_parser
+from stzoo.evaluation import EVALUATION_FILE, evaluate
 from stzoo.fields import Field
+from stzoo.files import write_atomically
 from stzoo.hooks import Plugin
+from stzoo.processes import is_main_process
 from stzoo.registry import KnownModel, as_plain, registry
 from stzoo.spec import Architecture, Dataset, Model, Task, forbids_commercial_use
 
@@ -169,12 +173,16 @@ def _given(args: argparse.Namespace, role: str) -> dict[str, Any]:
 
 
 def _predict(args: argparse.Namespace) -> int:
+    if args.data is not None:
+        return _predict_data(args)
+    if args.split or args.streaming or _given(args, "setting"):
+        raise UsageError("--split, --streaming, --shard-size and --limit are for data sets", "Give one with --data")
     task: Task = args.task
     written = [item for item in task.outputs if item.suffixes]
     targets = _targets(args, written) if written else [{} for _ in args.inputs]
     predictor = api.load(args.name, revision=args.revision, device=args.device, dtype=args.dtype, offline=args.offline)
     options = _given(args, "input") | _given(args, "option")
-    predictions = predictor.predict_batch(args.inputs, batch_size=args.batch_size, **options)
+    predictions = predictor.predict_batch(args.inputs, batch_size=args.batch_size or 1, **options)
     done = []
     work = zip(args.inputs, targets, predictions, strict=True)
     for source, paths, prediction in console.progress(work, len(targets), "input"):
@@ -194,6 +202,38 @@ def _predict(args: argparse.Namespace) -> int:
     if args.json:
         console.print_json({"model": asdict(predictor.report), "predictions": done})
     return 0
+
+
+def _predict_data(args: argparse.Namespace) -> int:
+    from stzoo.bulk import predict_data
+
+    if args.inputs or _given(args, "input"):
+        raise UsageError("inputs come from files or from --data, not from both", "Leave one of them out")
+    if args.output is None:
+        raise UsageError("there is no place to write to", "Add -o FOLDER")
+    settings = _given(args, "setting") | ({"batch_size": args.batch_size} if args.batch_size else {})
+    report = predict_data(
+        args.name,
+        args.data,
+        args.output,
+        split=args.split,
+        streaming=args.streaming,
+        format=args.format,
+        options=_given(args, "option"),
+        writing=_given(args, "output"),
+        device=args.device,
+        dtype=args.dtype,
+        revision=args.revision,
+        offline=args.offline,
+        **settings,
+    )
+    if not is_main_process():
+        return 0
+    if args.json:
+        console.print_json(asdict(report) | {"per_second": report.per_second})
+    else:
+        print(console.bulk_page(report))
+    return 1 if report.failed else 0
 
 
 def _targets(args: argparse.Namespace, written: Sequence[Field]) -> list[dict[str, Path]]:
@@ -236,6 +276,24 @@ def _ending(like: Path, field: Field) -> str:
     return like.suffix if like.suffix.lower() in field.suffixes else field.suffixes[0]
 
 
+def _finetune(args: argparse.Namespace) -> int:
+    from stzoo.training.loop import finetune
+    from stzoo.training.options import parse_words
+
+    options = _given(args, "option")
+    data = args.data
+    if data is not None:
+        pairs = [item.partition("=") for item in data]
+        data = data[0] if len(data) == 1 else {role: source for role, _, source in pairs}
+    settings = parse_words(args.set)
+    if twice := sorted(options.keys() & settings.keys()):
+        raise UsageError(f"{twice[0]} is given twice", "Give the flag, or --set, not both")
+    run = finetune(args.model, data, args.output, resume=args.resume, config=args.config, **options, **settings)
+    if is_main_process():
+        print(console.run_page(run.folder, run.record))
+    return 0
+
+
 def _pull(args: argparse.Namespace) -> int:
     if bool(args.names) == args.all:
         raise UsageError("say which models", "Give names, or --all")
@@ -271,13 +329,109 @@ def _import(args: argparse.Namespace) -> int:
     return 0
 
 
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    folder = _recorded_in(args.models) if args.record else None
+    evaluation = evaluate(
+        args.models,
+        args.data,
+        split=args.split,
+        options=_given(args, "option"),
+        baselines=not args.no_baselines,
+        device=args.device,
+        dtype=args.dtype,
+        output=args.output,
+        revision=args.revision,
+        offline=args.offline,
+        **_given(args, "setting"),
+    )
+    if not is_main_process():
+        return 0
+    if folder:
+        write_atomically(folder / EVALUATION_FILE, evaluation.to_json().encode())
+    if args.json:
+        print(evaluation.to_json(), end="")
+    else:
+        places = [args.output] if args.output else []
+        print(console.evaluation_page(evaluation, [*places, str(folder / EVALUATION_FILE)] if folder else places))
+    return 0
+
+
+def _recorded_in(models: Sequence[str]) -> Path:
+    """The folder of the one model whose evaluation is recorded."""
+    if len(models) > 1:
+        raise UsageError("--record is for one model", "Evaluate the models one by one, or write to an --output")
+    folder = Path(models[0]).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"{models[0]} is not a folder to record anything in", "Write to an --output instead")
+    return folder
+
+
+def _publish(args: argparse.Namespace) -> int:
+    from stzoo import publishing
+
+    keys = ("private", "create_pr", "revision", "tag", "license", "name", "message")
+    options = {key: getattr(args, key) for key in keys if getattr(args, key)}
+    if args.all:
+        if args.source or options.keys() - {"private"}:
+            raise UsageError("--all takes no source and of the options only --private", "Publish models one by one")
+        return _publish_all(args)
+    if not args.source or not args.repo_id or args.plugin or args.output:
+        raise UsageError("say what to publish and where", "Write: stzoo publish SOURCE REPO_ID, or --all ORG")
+    done = publishing.publish(args.source, args.repo_id, **options)
+    if args.json:
+        console.print_json(asdict(done))
+        return 0
+    print(done)
+    revision = f' at revision "{done.revision}"' if done.revision != "main" else ""
+    print(
+        f"{done.repo_id}{revision}: {'published and verified' if done.changed else 'nothing changed, no commit made'}"
+    )
+    return 0
+
+
+def _publish_all(args: argparse.Namespace) -> int:
+    from stzoo import files, publishing
+
+    published = []
+    for done in publishing.publish_all(args.all, plugin=args.plugin, private=args.private):
+        published.append(done)
+        if not args.json:
+            console.say(f"{done.repo_id}  {done.commit}  {'published and verified' if done.changed else 'unchanged'}")
+    commits = {done.repo_id: done.commit for done in published}
+    if args.output:
+        files.write_atomically(Path(args.output), (json.dumps(commits, indent=2) + "\n").encode())
+    if args.json:
+        console.print_json([asdict(done) for done in published])
+    elif published:
+        print("Record these commits as revision in the models' Weights(...)")
+    return 0
+
+
+def _card(args: argparse.Namespace) -> int:
+    from stzoo import cards, files
+
+    if bool(args.name) == bool(args.all) or (args.all and args.output):
+        raise UsageError("say which card", "Give a NAME, with -o FILE if wanted, or --all FOLDER")
+    if args.all:
+        print(*cards.write_cards(args.all), sep="\n")
+    elif args.output:
+        files.write_atomically(Path(args.output), cards.card(args.name).encode())
+        print(args.output)
+    else:
+        print(cards.card(args.name), end="")
+    return 0
+
+
 # --- checking ---------------------------------------------------------------------------------------------------------
 
 
 def _verify(args: argparse.Namespace) -> int:
     results = []
     for name in console.progress(args.names, len(args.names), "model"):
-        results.append(result := api.verify(name))
+        results.append(result := api.verify(name, revision=args.revision))
         if not args.json:
             for check, outcome in result.checks.items():
                 console.say(f"{name}: {check} {outcome}")
@@ -371,8 +525,12 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": _list,
     "info": _info,
     "predict": _predict,
+    "finetune": _finetune,
     "pull": _pull,
     "import": _import,
+    "evaluate": _evaluate,
+    "publish": _publish,
+    "card": _card,
     "verify": _verify,
     "lock": _lock,
     "plugins": _plugins,

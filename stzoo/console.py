@@ -10,16 +10,19 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stzoo import errors
+from stzoo import errors, layout
 from stzoo.fields import Field, Value, as_value
 from stzoo.hooks import Plugin
 from stzoo.registry import KnownModel, as_plain, registry
 from stzoo.spec import Architecture, Dataset, Measurement, Model, Task
 
 if TYPE_CHECKING:
+    from stzoo.bulk import BulkReport
+    from stzoo.evaluation import Evaluation
     from stzoo.weights import Located
 
 T = TypeVar("T")
@@ -187,6 +190,23 @@ def _options(task: Task) -> str:
     )
 
 
+def _columns(task: Task) -> str:
+    """What an example consists of, and what files it is read from."""
+    lines = []
+    for item in task.columns:
+        folder = f", or a folder of {' '.join(item.frames)}" if item.frames else ""
+        files = f"; read from {' '.join(item.reads)}{folder}" if item.reads else ""
+        lines.append(_fields((item,)) + files)
+    return "\n".join(lines)
+
+
+def _loading(task: Task) -> str:
+    """Options behind the name of a data set."""
+    options = {option.name: option for item in task.columns for option in item.loading}
+    lines = [f"{name}: {explained(option)}" for name, option in options.items()]
+    return "\n".join([*lines, f"as in ./data?{next(iter(options))}=…"] if options else [])
+
+
 def _measurements(metrics: Sequence[Measurement]) -> str:
     if not metrics:
         return ""
@@ -271,7 +291,9 @@ def task_page(task: Task) -> str:
         ("outputs", _fields(task.outputs, written=True)),
         ("options", _options(task)),
         ("metrics", "\n".join(f"{item.name} ({item.better} is better): {item.description}" for item in task.metrics)),
-        ("training data", task.folder),
+        ("columns", _columns(task)),
+        ("reading options", _loading(task)),
+        ("data folder", textwrap.indent(layout.tree(task), " ")),
         ("Hub tag", task.pipeline_tag or ""),
         (
             "architectures",
@@ -318,6 +340,57 @@ def dataset_page(dataset: Dataset) -> str:
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------
+
+
+def run_page(folder: Path, record: Mapping[str, Any]) -> str:
+    """What came out of a run."""
+    start, best = record.get("start") or {}, record.get("best") or {}
+    numbers = [f"{name} {value:.6g}  (before: {start[name]:.6g})" for name, value in best.items() if name in start]
+    held = record.get("validation") or {}
+    rows: Rows = [
+        ("status", f"{record['status']} after {record['step']:,} steps, {record['seconds']:.0f} s of training"),
+        ("best", f"step {best['step']:,}: {folder / 'best'}" if "step" in best else ""),
+        (f"on {held.get('examples')} held-out examples", "\n".join(numbers)),
+        ("curves", str(folder / "curves.png")),
+        ("pictures", str(folder / "pictures")),
+        ("use it", f" stzoo predict {folder} ..."),
+        ("publish it", f" stzoo publish {folder} OWNER/NAME"),
+    ]
+    return page(str(folder), rows)
+
+
+def evaluation_page(evaluation: Evaluation, written: Sequence[str]) -> str:
+    """The numbers of models and baselines side by side, then what they are of."""
+    header = ["metric", *(f"{item.name} (baseline)" if item.baseline else item.name for item in evaluation.models)]
+    cells = zip(evaluation.columns, *map(evaluation.cells, evaluation.models), strict=True)
+    failed = f"{evaluation.failed:,}: {'; '.join(evaluation.failures)}" if evaluation.failed else ""
+    if evaluation.failed > len(evaluation.failures):
+        failed += "; ..."
+    rows: Rows = [
+        ("examples", f"{evaluation.examples:,} of the split {evaluation.split}"),
+        ("intervals", f"{evaluation.confidence:.4g} of the bootstrap over examples"),
+        ("not usable", failed),
+        ("notes", "\n".join(evaluation.notes)),
+        ("on", evaluation.hardware),
+        ("written to", "\n".join(written)),
+    ]
+    numbers = textwrap.indent(
+        table(header, list(cells)), "  "
+    )  # whole, whatever the terminal: a cut number is a wrong one
+    return page(f"{evaluation.task} on {evaluation.data}\n{numbers}\n", rows)
+
+
+def bulk_page(report: BulkReport) -> str:
+    """What came of predicting a data set."""
+    more = "\n..." if report.failed > len(report.failures) else ""
+    rows: Rows = [
+        ("inputs", f"{report.inputs:,} of {report.data} ({report.split}) in {report.shards:,} shards"),
+        ("predicted", f"{report.predicted:,}"),
+        ("failed", f"{report.failed:,}\n" + "\n".join(report.failures) + more),
+        ("done before", f"{report.skipped:,}" if report.skipped else ""),
+        ("speed", f"{report.per_second:.3g} inputs/s, {report.seconds:.1f} s, {report.processes} process(es)"),
+    ]
+    return page(report.output, rows)
 
 
 def models_table(models: Sequence[Model], absent: Sequence[KnownModel]) -> str:

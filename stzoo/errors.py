@@ -85,8 +85,24 @@ class DatasetError(StzooError):
     """A dataset could not be read."""
 
 
+class SplitMissing(DatasetError):
+    """The dataset has no part of this name."""
+
+
+class StreamError(DatasetError, TypeError):
+    """A stream has no length and no numbered examples. (Python asks every iterable for its length: hence a TypeError.)"""
+
+
+class TrainingFailed(StzooError):
+    """Training cannot go on; what was saved before is kept."""
+
+
 class FormatError(StzooError, ValueError):
     """A foreign checkpoint could not be read or recognised."""
+
+
+class LicenseError(StzooError):
+    """No licence is known, or the one that was given conflicts with that of the base model."""
 
 
 class LockError(StzooError):

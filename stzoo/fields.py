@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from stzoo.spec import Requirements
 
 
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v")
+ARRAYS = (".npy", ".npz")
+
+
 def suggestion(name: str, known: Sequence[str]) -> str:
     """``"Did you mean 'x'?"``, or what there is, for an unknown name."""
     import difflib
@@ -47,10 +52,28 @@ class Field:
     """File endings :meth:`write` understands."""
     writing: ClassVar[tuple[Value, ...]] = ()
     """Options of :meth:`write`."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Endings of the files :meth:`read` understands; none for a plain value."""
+    frames: ClassVar[tuple[str, ...]] = ()
+    """Endings of the files in a folder that is one value; none where a folder is no value."""
+    features: ClassVar[tuple[str, ...]] = ()
+    """What a column of such values is called in the library ``datasets``: ``"Image"``, ``"List(Image)"``."""
+    loading: ClassVar[tuple[Value, ...]] = ()
+    """Options of :meth:`read` and :meth:`starts` for data sets."""
 
-    def read(self, value: Any, requirements: Requirements) -> Any:
-        """The value in this field's layout; raises InputError naming what is wrong and what is accepted."""
+    def read(self, value: Any, requirements: Requirements, **options: Any) -> Any:
+        """The value in this field's layout; raises InputError naming what is wrong and what is accepted.
+
+        ``options`` are those declared in :attr:`loading`, and ``start`` if :meth:`starts` gave one.
+        """
         raise InputError(f"{self.name}: {type(self).__name__} cannot be read")
+
+    def starts(self, value: Any, **options: Any) -> Sequence[int] | None:
+        """Where the examples start that a long value is cut into; None where ``options`` ask for no cutting.
+
+        Headers are looked at, nothing is decoded.
+        """
+        return None
 
     def sample(self, requirements: Requirements) -> Any:
         """A deterministic value that fits ``requirements``: fingerprints and conformance checks run on it."""
@@ -82,7 +105,7 @@ class Value(Field):
         """The checked value; raises ValueError saying what is accepted. Text is converted, as it comes from a shell."""
         raise SpecError(f"{type(self).__name__} {self.name!r} has no parse()")
 
-    def read(self, value: Any, requirements: Requirements) -> Any:
+    def read(self, value: Any, requirements: Requirements, **options: Any) -> Any:
         return self.parse(value)
 
 
@@ -150,6 +173,23 @@ class Shape(Value):
         return tuple(value)
 
 
+@dataclass(frozen=True)
+class Size(Value):
+    """Height and width in pixels; one number means a square."""
+
+    def accepted(self) -> str:
+        return "HEIGHTxWIDTH in pixels, or one number for both"
+
+    def parse(self, value: Any) -> tuple[int, int] | None:
+        if value is None and self.default is None:
+            return None
+        parts = value.lower().split("x") if isinstance(value, str) else value
+        parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
+        if len(parts) > 2 or not all(str(part).isdigit() and int(part) > 0 for part in parts):
+            raise ValueError(f"must be {self.accepted()}")
+        return int(parts[0]), int(parts[-1])
+
+
 def as_value(name: str, default: Any) -> Value:
     """The field that accepts what a plain default stands for."""
     if isinstance(default, Value):
@@ -200,17 +240,22 @@ def complete_values(
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
+_RESIZE = Size("size", "Resize pictures to this height and width")
+
 
 @dataclass(frozen=True)
 class Image(Field):
     """A picture: float32 array (C, H, W), values in [0, 1]."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".png", ".jpg", ".npy", ".npz")
+    reads: ClassVar[tuple[str, ...]] = (*IMAGES, *ARRAYS)
+    features: ClassVar[tuple[str, ...]] = ("Image",)
+    loading: ClassVar[tuple[Value, ...]] = (_RESIZE,)
 
-    def read(self, value: Any, requirements: Requirements) -> np.ndarray:
+    def read(self, value: Any, requirements: Requirements, **options: Any) -> np.ndarray:
         from stzoo import media
 
-        image = media.read_image(value, self.name, requirements.channels)
+        image = media.read_image(value, self.name, requirements.channels, size=options.get("size"))
         media.check_size(image, self.name, requirements)
         return image
 
@@ -242,11 +287,28 @@ class Video(Field):
             "scale", "How many times a written mp4 or gif is enlarged", default=1, minimum=1, maximum=64, integer=True
         ),
     )
+    reads: ClassVar[tuple[str, ...]] = (*VIDEOS, ".gif", *ARRAYS)
+    frames: ClassVar[tuple[str, ...]] = IMAGES
+    features: ClassVar[tuple[str, ...]] = ("Video", "List(Image)")
+    loading: ClassVar[tuple[Value, ...]] = (
+        Number("frames", "Cut a longer clip into examples of this many frames", minimum=1, integer=True),
+        Number("stride", "Frames from the start of one such example to the next; else frames", minimum=1, integer=True),
+        _RESIZE,
+    )
 
-    def read(self, value: Any, requirements: Requirements) -> np.ndarray:
+    def starts(self, value: Any, **options: Any) -> Sequence[int] | None:
         from stzoo import media
 
-        clip = media.read_video(value, self.name, requirements.channels)
+        if not (frames := options.get("frames")):
+            return None
+        last = media.count_frames(value, self.name) - frames
+        return range(0, max(last, 0) + 1, options.get("stride") or frames)
+
+    def read(self, value: Any, requirements: Requirements, **options: Any) -> np.ndarray:
+        from stzoo import media
+
+        part = {key: options[key] for key in ("start", "frames", "size") if key in options}
+        clip = media.read_video(value, self.name, requirements.channels, **part)
         wanted = requirements.frames_in or 1
         if len(clip) < wanted:
             raise InputError(f"{self.name}: {len(clip)} frames, the model needs {wanted}", "Give a longer clip")

@@ -1,4 +1,4 @@
-"""Pull files from the Hugging Face Hub, checked; publish folders to it.
+"""Pull files from the Hugging Face Hub, checked.
 
 The cache is the one of huggingface_hub, in its layout and under its locks, so both can use the same files. That client
 checks only the size of a file, gives up when a connection is reset, and starts at zero after a kill. Here every file
@@ -68,12 +68,14 @@ def fetch(
     sha256: str | None = None,
     offline: bool | None = None,
     token: str | None = None,
+    cache: Path | None = None,
 ) -> Fetched:
     """A file of a model repo: from the cache if it is there, else from the Hub. What is returned has the right hash.
 
     The hash is ``sha256`` if given, else the one the Hub states: the sha256 of an LFS or Xet file, git's blob id of any
     other. No request is made for an intact cached file if ``revision`` is a full commit hash or ``sha256`` is given.
-    ``offline=True`` forbids requests; ``None`` leaves it to ``HF_HUB_OFFLINE``. ``revision=None`` is ``main``.
+    ``offline=True`` forbids requests; ``None`` leaves it to ``HF_HUB_OFFLINE``. ``revision=None`` is ``main``. ``cache`` is
+    a folder to use instead of the client's own cache.
 
     Processes that ask for the same file at once download it once. A file that is damaged in the cache is downloaded
     again and replaced when the new one is complete. If the Hub cannot be reached, the copy that the cache has for this
@@ -86,11 +88,11 @@ def fetch(
         DiskFull: no space left in the cache.
         StzooError: the cache cannot be written; HubError: what answers is not a Hub, or refuses for another reason.
     """
-    wanted = _Wanted(repo_id, filename, revision or "main", token)
-    return _retrying(lambda: _fetch(wanted, sha256, offline), wanted, retries=0)
+    wanted = Wanted(repo_id, filename, revision or "main", token, cache)
+    return retrying(lambda: _fetch(wanted, sha256, offline), wanted, retries=0)
 
 
-def _fetch(wanted: _Wanted, sha256: str | None, offline: bool | None) -> Fetched:
+def _fetch(wanted: Wanted, sha256: str | None, offline: bool | None) -> Fetched:
     from huggingface_hub import constants
 
     found = _look_up(wanted, sha256)
@@ -102,7 +104,7 @@ def _fetch(wanted: _Wanted, sha256: str | None, offline: bool | None) -> Fetched
     damaged = None
     if found and not intact:
         damaged = errors.WeightsCorrupted(
-            f"{found.path} is damaged: expected hash {known}, found {_digest(found.path, str(known))}",
+            f"{found.path} is damaged: expected hash {known}, found {digest_like(found.path, str(known))}",
             f"With a connection, this gets it again: stzoo pull {wanted.repo_id}",
         )
     if offline:
@@ -126,56 +128,37 @@ def _fetch(wanted: _Wanted, sha256: str | None, offline: bool | None) -> Fetched
 
 def cached(repo_id: str, filename: str, *, revision: str | None = None) -> Path | None:
     """Where the cache has the file, or None. Makes no request and does not check the bytes: ``fetch`` does."""
-    found = _look_up(_Wanted(repo_id, filename, revision or "main"))
+    found = _look_up(Wanted(repo_id, filename, revision or "main"))
     return found.path if found else None
 
 
-def publish_folder(
-    folder: Path,
+def fetch_weights(
     repo_id: str,
+    filename: str,
     *,
-    private: bool = False,
-    create_pr: bool = False,
     revision: str | None = None,
-    message: str = "Upload with stzoo",
-) -> str:
-    """Make the model repo if there is none and add the folder's files to it in one commit; returns the commit's URL.
+    sha256: str | None = None,
+    offline: bool | None = None,
+) -> Fetched:
+    """As :func:`fetch`; if the file is an index, the shards it names are fetched to the same place and checked."""
+    from stzoo.weights import check_shards, shards
 
-    Hidden files are left out. ``create_pr`` opens a pull request instead of changing the branch ``revision``.
-
-    Raises:
-        HubError: one of its kinds, or the repo is to be private and is public.
-        InputError: the folder has no files.
-    """
-    from huggingface_hub import CommitOperationAdd, HfApi
-
-    api, target = HfApi(), _Wanted(repo_id, folder.name, revision or "main")
-    names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
-    names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
-
-    if not names:
-        raise errors.InputError(f"{folder} has no files to publish", "Give the folder that Predictor.save wrote")
-
-    def send() -> str:
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        if private and not api.repo_info(repo_id).private:
-            raise errors.HubError(f"{repo_id} exists and is public", "Make it private in its settings or take another")
-        files = [CommitOperationAdd(name.as_posix(), folder / name) for name in names]
-        commit = api.create_commit(repo_id, files, commit_message=message, revision=revision, create_pr=create_pr)
-        return commit.commit_url
-
-    # A commit that is sent twice changes nothing the second time; a second pull request would be opened.
-    return _retrying(send, target, retries=0 if create_pr else None)
+    found = fetch(repo_id, filename, revision=revision, sha256=sha256, offline=offline)
+    for shard in shards(found.path):
+        fetch(repo_id, shard, revision=found.commit, offline=offline)
+    check_shards(found.path, repo_id)
+    return found
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class Wanted:
     """A file of a repo; raises if one of its names could lead out of the cache."""
 
     repo_id: str
     filename: str
     revision: str
     token: str | None = None
+    cache: Path | None = None
 
     def __post_init__(self) -> None:
         if not _REPO.fullmatch(self.repo_id) or ".." in self.repo_id:
@@ -192,7 +175,12 @@ class _Wanted:
         """The repo's folder in the cache."""
         from huggingface_hub import constants
 
-        return Path(constants.HF_HUB_CACHE) / "--".join(["models", *self.repo_id.split("/")])
+        return (self.cache or Path(constants.HF_HUB_CACHE)) / "--".join(["models", *self.repo_id.split("/")])
+
+    @property
+    def connect(self) -> str:
+        """What to do when there is no connection."""
+        return f"Connect, or run beforehand, while connected: stzoo pull {self.repo_id}"
 
     def url(self, revision: str) -> str:
         from huggingface_hub import hf_hub_url
@@ -203,16 +191,17 @@ class _Wanted:
 # --- the cache --------------------------------------------------------------------------------------------------------
 
 
-def _look_up(wanted: _Wanted, sha256: str | None = None) -> Fetched | None:
+def _look_up(wanted: Wanted, sha256: str | None = None) -> Fetched | None:
     """The cached file of this revision; with ``sha256``, of any revision that has it under this hash."""
     reference, snapshots = wanted.folder / "refs" / wanted.revision, wanted.folder / "snapshots"
     commit = reference.read_text(errors="replace").strip() if reference.is_file() else wanted.revision
-    paths = [snapshots / commit / wanted.filename] if _COMMIT.fullmatch(commit) else []
-    if sha256:
-        paths += snapshots.glob(f"*/{glob.escape(wanted.filename)}")
-    for path in paths:
+    own = snapshots / commit / wanted.filename if _COMMIT.fullmatch(commit) else None
+    others = snapshots.glob(f"*/{glob.escape(wanted.filename)}") if sha256 else ()
+    for path in (*([own] if own else []), *others):
         claimed = _blob_name(path) or ""
-        if path.is_file() and (not sha256 or len(claimed) != 64 or claimed == sha256):
+        if not path.is_file():
+            continue
+        if not sha256 or claimed == sha256 or (len(claimed) != 64 and (path == own or _is_intact(path, sha256))):
             return Fetched(path, path.relative_to(snapshots).parts[0], "hub cache")
     return None
 
@@ -226,7 +215,7 @@ def _blob_name(pointer: Path) -> str | None:
     return name if _ETAG.fullmatch(name) else None
 
 
-def _digest(path: Path, like: str) -> str:
+def digest_like(path: Path, like: str) -> str:
     """The file's hash of the kind of ``like``: sha256 (64 digits) or git's blob id (40 digits)."""
     if len(like) == 64:
         return files.sha256_of(path)
@@ -236,7 +225,7 @@ def _digest(path: Path, like: str) -> str:
 
 
 def _is_intact(path: Path, expected: str) -> bool:
-    return path.is_file() and _digest(path, expected) == expected
+    return path.is_file() and digest_like(path, expected) == expected
 
 
 def _point(pointer: Path, blob: Path) -> None:
@@ -266,11 +255,11 @@ def _sweep(blobs: Path) -> None:
 # --- the transfer -----------------------------------------------------------------------------------------------------
 
 
-def _metadata(wanted: _Wanted, sha256: str | None, retries: int | None) -> HfFileMetadata:
+def _metadata(wanted: Wanted, sha256: str | None, retries: int | None) -> HfFileMetadata:
     """What the Hub says about the file, with a commit and a hash that are such and fit ``sha256``."""
     from huggingface_hub import constants, get_hf_file_metadata
 
-    metadata = _retrying(lambda: get_hf_file_metadata(wanted.url(wanted.revision), token=wanted.token), wanted, retries)
+    metadata = retrying(lambda: get_hf_file_metadata(wanted.url(wanted.revision), token=wanted.token), wanted, retries)
     etag, commit = metadata.etag or "", metadata.commit_hash or ""
     if not _ETAG.fullmatch(etag) or not _COMMIT.fullmatch(commit):
         raise errors.HubError(
@@ -285,7 +274,7 @@ def _metadata(wanted: _Wanted, sha256: str | None, retries: int | None) -> HfFil
     return metadata
 
 
-def _stored(wanted: _Wanted, metadata: HfFileMetadata, expected: str) -> Fetched:
+def _stored(wanted: Wanted, metadata: HfFileMetadata, expected: str) -> Fetched:
     """The file in the cache, downloaded if it is not there or damaged."""
     folder, commit, etag = wanted.folder, str(metadata.commit_hash), str(metadata.etag)
     pointer, blob = folder / "snapshots" / commit / wanted.filename, folder / "blobs" / etag
@@ -309,14 +298,14 @@ def _stored(wanted: _Wanted, metadata: HfFileMetadata, expected: str) -> Fetched
     return Fetched(pointer, commit, source)
 
 
-def _download(wanted: _Wanted, metadata: HfFileMetadata, blob: Path, expected: str) -> None:
+def _download(wanted: Wanted, metadata: HfFileMetadata, blob: Path, expected: str) -> None:
     """Put the file at ``blob`` once its hash is right. The caller holds the lock."""
     partial = blob.with_name(blob.name + _PARTIAL)
     digest = ""
     for again in (False, True):  # the second time from zero: what an earlier process left may be the wrong part
         if again or not _transferred_by_xet(wanted, metadata, partial):
-            _retrying(lambda: _receive(wanted, metadata, partial), wanted, received=lambda: _size(partial))
-        digest = _digest(partial, expected)
+            retrying(lambda: _receive(wanted, metadata, partial), wanted, received=lambda: _size(partial))
+        digest = digest_like(partial, expected)
         if digest == expected:
             partial.replace(blob)
             return _sweep(blob.parent)
@@ -328,7 +317,7 @@ def _download(wanted: _Wanted, metadata: HfFileMetadata, blob: Path, expected: s
     )
 
 
-def _transferred_by_xet(wanted: _Wanted, metadata: HfFileMetadata, partial: Path) -> bool:
+def _transferred_by_xet(wanted: Wanted, metadata: HfFileMetadata, partial: Path) -> bool:
     """Try the Hub's chunked storage, which retries by itself; if it fails, plain HTTP is left."""
     from huggingface_hub import constants
 
@@ -352,7 +341,7 @@ def _transferred_by_xet(wanted: _Wanted, metadata: HfFileMetadata, partial: Path
     return True
 
 
-def _receive(wanted: _Wanted, metadata: HfFileMetadata, partial: Path) -> None:
+def _receive(wanted: Wanted, metadata: HfFileMetadata, partial: Path) -> None:
     """Append to ``partial`` what is missing."""
     from huggingface_hub import constants
 
@@ -408,8 +397,8 @@ _AGAIN = "Try again: what has arrived is kept"
 _ROOM = "Free some space, or set HF_HOME to a folder on a larger disk; what has arrived is kept"
 
 
-def _retrying(
-    work: Callable[[], T], wanted: _Wanted, retries: int | None = None, received: Callable[[], int] = lambda: 0
+def retrying(
+    work: Callable[[], T], wanted: Wanted, retries: int | None = None, received: Callable[[], int] = lambda: 0
 ) -> T:
     """Do ``work``, again after failures that can pass; what it raises is stzoo's, the client's is the ``__cause__``.
 
@@ -440,7 +429,7 @@ def _retrying(
             time.sleep(wait)
 
 
-def _error_for(problem: Exception, wanted: _Wanted) -> errors.StzooError | None:
+def _error_for(problem: Exception, wanted: Wanted) -> errors.StzooError | None:
     """The exception of stzoo for one of the client or the system; None if it is neither."""
     from huggingface_hub import constants
     from huggingface_hub import errors as theirs
@@ -464,16 +453,20 @@ def _error_for(problem: Exception, wanted: _Wanted) -> errors.StzooError | None:
                 return errors.AuthenticationFailed(f"{wanted}: the Hub refused the token", f"Get a valid one, {login}")
             if isinstance(problem, theirs.RepositoryNotFoundError):
                 return errors.RepoNotFound(f"{wanted}: no such repository, or a private one", f"If private, {login}")
+            if status in (402, 413, 507) or re.search(r"quota|storage.{0,20} (limit|exceeded)", said, re.IGNORECASE):
+                return errors.HubError(
+                    f"{wanted}: the storage quota does not allow it ({said})",
+                    f"Free some space or ask for more: {constants.ENDPOINT}/settings/billing; what was uploaded is kept",
+                )
             if status in (401, 403):
                 return errors.AuthenticationFailed(f"{wanted}: {said}", f"With a token that has the right, {login}")
             if status == 429:
                 return errors.RateLimited(f"{wanted}: too many requests (429)", f"Wait, or for a higher limit, {login}")
-            if status >= 500 or status == 408:
+            if status >= 500 or status in (408, 412):  # 412: somebody else's commit came in between
                 return errors.HubUnavailable(f"{wanted}: the Hub failed ({said})", "Try again later")
             return errors.HubError(f"{wanted}: the Hub refused ({said})", f"See {page}")
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.ProxyError():
-            remedy = f"Connect, or run beforehand, while connected: stzoo pull {wanted.repo_id}"
-            return errors.HubOffline(f"{wanted}: {constants.ENDPOINT} cannot be reached ({problem})", remedy)
+            return errors.HubOffline(f"{wanted}: {constants.ENDPOINT} cannot be reached ({problem})", wanted.connect)
         case httpx.HTTPError():
             name = type(problem).__name__
             return errors.HubUnavailable(f"{wanted}: the connection failed ({name} {problem})", "Try again later")
@@ -485,6 +478,8 @@ def _error_for(problem: Exception, wanted: _Wanted) -> errors.StzooError | None:
             return errors.StzooError(
                 f"{wanted} cannot be kept in the cache: {problem}", "Set HF_HOME to a folder of yours"
             )
+        case RuntimeError(__cause__=Exception() as cause) if found := _error_for(cause, wanted):  # an upload's
+            return found
         case OSError() | RuntimeError():  # most likely of the Xet library too
             return errors.HubError(f"{wanted}: the transfer failed ({problem})", "Try again with HF_HUB_DISABLE_XET=1")
     return None

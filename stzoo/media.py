@@ -6,7 +6,6 @@ Layout everywhere: float32, channels first, (C, H, W) or (T, C, H, W), values in
 from __future__ import annotations
 
 import io
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stzoo.decoding import (
+    array_shape,
+    channels_first,
+    decode_clip,
+    decode_picture,
+    file_of,
+    frame_files,
+    from_pil,
+    load_array,
+    opened_film,
+    opened_picture,
+    stacked,
+)
 from stzoo.errors import DependencyMissing, InputError, MediaError
+from stzoo.fields import ARRAYS
 from stzoo.files import atomic_path
 
 if TYPE_CHECKING:
@@ -22,163 +35,89 @@ if TYPE_CHECKING:
 
     from stzoo.spec import Requirements
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v")
-ARRAYS = (".npy", ".npz")
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_video(value: Any, name: str, channels: int | None = None) -> np.ndarray:
+def read_video(
+    value: Any,
+    name: str,
+    channels: int | None = None,
+    *,
+    start: int = 0,
+    frames: int | None = None,
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
     """A clip as float32 (T, C, H, W).
 
-    ``value``: a path (video, GIF, npy, npz, a folder of frames), an array or tensor (T, H, W), (T, C, H, W) or (T, H, W, C),
-    or a list of frames (paths, PIL images, arrays). Decoded files get the ``channels`` a model takes (1: grey, 3: RGB);
-    arrays must have them. Raises InputError or MediaError.
+    ``value``: a path (video, GIF, npy, npz, a folder of frames), the bytes of such a file (also as ``datasets`` gives them:
+    ``{"bytes", "path"}``), an array or tensor (T, H, W), (T, C, H, W) or (T, H, W, C), or a list of frames (paths, PIL
+    images, arrays). Decoded files get the ``channels`` a model takes (1: grey, 3: RGB); arrays must have them.
+
+    Only ``frames`` of it from ``start`` on are decoded (fewer if it ends before), and resized to ``size`` (height, width).
+    Raises InputError or MediaError.
     """
-    if isinstance(value, (str, Path)):
-        return _checked(_read_video_file(Path(value).expanduser(), name, channels), name, channels, source=str(value))
-    if isinstance(value, (list, tuple)):
-        frames = [read_image(frame, f"{name}[{index}]", channels) for index, frame in enumerate(value)]
-        return _stacked(frames, name)
-    array = _as_array(value, name)
-    if array.ndim not in (3, 4):
-        hint = " (several clips at once go through predict_batch)" if array.ndim == 5 else ""
-        raise InputError(
-            f"{name}: shape {array.shape} is not a clip{hint}",
-            "Give (frames, height, width) or (frames, channels, height, width)",
+    stop = None if frames is None else start + frames
+    if file := file_of(value, name):
+        clip = _checked(decode_clip(file, name, channels, start, stop), name, channels, source=str(file))
+        if start and len(clip) < (frames or 1):
+            raise MediaError(f"{name}: {file} ends before frame {start + (frames or 1)}", "Is the file complete?")
+    elif isinstance(value, (list, tuple)):
+        clip = stacked(
+            [read_image(frame, f"{name}[{index}]", channels) for index, frame in enumerate(value[start:stop], start)],
+            name,
         )
-    return _checked(array[:, None] if array.ndim == 3 else _channels_first(array, channels), name, channels)
+    else:
+        array = _as_array(value, name)
+        if array.ndim not in (3, 4):
+            hint = " (several clips at once go through predict_batch)" if array.ndim == 5 else ""
+            raise InputError(
+                f"{name}: shape {array.shape} is not a clip{hint}",
+                "Give (frames, height, width) or (frames, channels, height, width)",
+            )
+        array = array[start:stop]
+        clip = _checked(array[:, None] if array.ndim == 3 else channels_first(array, channels), name, channels)
+    return resized(clip, size)
 
 
-def read_image(value: Any, name: str, channels: int | None = None) -> np.ndarray:
-    """A picture as float32 (C, H, W); ``value``: a path, a PIL image, an array (H, W), (C, H, W) or (H, W, C)."""
+def read_image(
+    value: Any, name: str, channels: int | None = None, *, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """A picture as float32 (C, H, W), resized to ``size`` (height, width).
+
+    ``value``: a path, the bytes of a file, a PIL image, an array (H, W), (C, H, W) or (H, W, C).
+    """
     from PIL import Image
 
-    if isinstance(value, (str, Path)):
-        path = Path(value).expanduser()
-        _must_exist(path, name)
-        if path.suffix.lower() in ARRAYS:
-            return read_image(_load_array(path, name), name, channels)
-        return _checked(_decode_image(path, name, channels), name, channels, source=str(path))
-    if isinstance(value, Image.Image):
-        return _checked(_from_pil(value, channels), name, channels)
+    source = ""
+    if file := file_of(value, name):
+        source = str(file)
+        value = load_array(file, name) if file.suffix in ARRAYS else decode_picture(file, name, channels)
+    elif isinstance(value, Image.Image):
+        value = from_pil(value, channels)
     array = _as_array(value, name)
     if array.ndim not in (2, 3):
         raise InputError(
             f"{name}: shape {array.shape} is not a picture", "Give (height, width) or (channels, height, width)"
         )
-    return _checked(array[None] if array.ndim == 2 else _channels_first(array, channels), name, channels)
+    array = array[None] if array.ndim == 2 else channels_first(array, channels)
+    return resized(_checked(array, name, channels, source), size)
 
 
-def _read_video_file(path: Path, name: str, channels: int | None) -> np.ndarray:
-    _must_exist(path, name)
-    if path.is_dir():
-        files = sorted((item for item in path.iterdir() if item.suffix.lower() in IMAGES), key=_natural)
-        if not files:
-            raise MediaError(f"{name}: the folder {path} holds no frames", f"Put images in it ({', '.join(IMAGES)})")
-        return _stacked([_decode_image(file, name, channels) for file in files], name)
-    suffix = path.suffix.lower()
-    if suffix in ARRAYS:
-        array = _load_array(path, name)
-        if array.ndim not in (3, 4):
-            raise MediaError(
-                f"{name}: {path} holds an array of shape {array.shape}, not a clip",
-                "Store (frames, height, width) or (frames, channels, height, width)",
-            )
-        return array[:, None] if array.ndim == 3 else _channels_first(array, channels)
-    if suffix == ".gif":
-        return _decode_gif(path, name, channels)
-    if suffix in VIDEOS:
-        return _decode_video(path, name, channels)
-    raise MediaError(
-        f"{name}: {path.name} is not a clip stzoo reads",
-        f"Endings: {', '.join((*VIDEOS, '.gif', *ARRAYS))}, or a folder of images",
-    )
-
-
-def _decode_video(path: Path, name: str, channels: int | None) -> np.ndarray:
-    try:
-        import av
-    except ImportError:
-        raise DependencyMissing("reading video files needs PyAV", "Run: pip install 'stzoo[video]'") from None
-    try:
-        with av.open(str(path)) as container:
-            layout = "gray" if channels == 1 else "rgb24"
-            frames = [frame.to_ndarray(format=layout) for frame in container.decode(video=0)]
-    except (av.FFmpegError, IndexError) as problem:
-        raise MediaError(
-            f"{name}: {path} cannot be decoded as a video ({problem})", "Is the file complete?"
-        ) from problem
-    if not frames:
-        raise MediaError(f"{name}: {path} has no frames")
-    clip = np.stack(frames)
-    return clip[:, None] if clip.ndim == 3 else clip.transpose(0, 3, 1, 2)
-
-
-def _decode_gif(path: Path, name: str, channels: int | None) -> np.ndarray:
-    from PIL import Image, ImageSequence
-
-    try:
-        with Image.open(path) as image:
-            return _stacked([_from_pil(frame, channels or 3) for frame in ImageSequence.Iterator(image)], name)
-    except (OSError, SyntaxError, EOFError) as problem:
-        raise MediaError(f"{name}: {path} cannot be decoded ({problem})", "Is the file complete?") from problem
-
-
-def _decode_image(path: Path, name: str, channels: int | None) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return _from_pil(image, channels)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
-        raise MediaError(
-            f"{name}: {path} cannot be decoded as a picture ({problem})", "Is the file complete?"
-        ) from problem
-
-
-def _from_pil(image: PILImage, channels: int | None) -> np.ndarray:
-    if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip 16-bit greys at 255
-        grey = np.asarray(image).astype(np.uint16)[None]
-        return np.repeat(grey, channels, axis=0) if channels == 3 else grey
-    mode = MODES.get(channels or 0) or ("L" if image.mode in ("1", "L", "F") else "RGB")
-    array = np.asarray(image.convert(mode))
-    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-
-
-def _load_array(path: Path, name: str) -> np.ndarray:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            if len(loaded.files) != 1 and "video" not in loaded.files:
-                raise MediaError(
-                    f"{name}: {path} holds {len(loaded.files)} arrays ({', '.join(loaded.files[:8])})",
-                    "Store one, or name it 'video'",
-                )
-            array: np.ndarray = loaded["video" if "video" in loaded.files else loaded.files[0]]
-            return array
-    except (OSError, ValueError, EOFError, KeyError) as problem:
-        raise MediaError(
-            f"{name}: {path} cannot be read as a NumPy file ({problem})", "Is the file complete?"
-        ) from problem
-    except Exception as problem:
-        if type(problem).__name__ != "BadZipFile":
-            raise
-        raise MediaError(
-            f"{name}: {path} cannot be read as a NumPy file ({problem})", "Is the file complete?"
-        ) from problem
-
-
-def _must_exist(path: Path, name: str) -> None:
-    if not path.exists():
-        raise MediaError(f"{name}: there is no file {path}")
-    if path.is_file() and path.stat().st_size == 0:
-        raise MediaError(f"{name}: the file {path} is empty")
+def count_frames(value: Any, name: str) -> int:
+    """Frames of a clip as :func:`read_video` takes it, from headers: nothing is decoded where the format tells."""
+    if not (file := file_of(value, name)):
+        return len(value) if hasattr(value, "__len__") else 0
+    if file.data is None and file.path.is_dir():
+        return len(frame_files(file.path, name))
+    if file.suffix in ARRAYS:
+        return (array_shape(file, name) or (0,))[0]
+    if file.suffix == ".gif":
+        with opened_picture(file, name, "decoded") as image:
+            return int(getattr(image, "n_frames", 1))
+    with opened_film(file, name) as (container, stream):
+        # Some containers do not tell. Packets are not decoded, and each holds a frame.
+        return int(stream.frames) or sum(1 for packet in container.demux(stream) if packet.size)
 
 
 def _as_array(value: Any, name: str) -> np.ndarray:
@@ -190,25 +129,6 @@ def _as_array(value: Any, name: str) -> np.ndarray:
         what = "is empty" if array.dtype.kind in "uifb" else f"is a {type(value).__name__}"
         raise InputError(f"{name} {what}", "Give a path, an array, a tensor, a PIL image or a list of frames")
     return array
-
-
-def _channels_first(array: np.ndarray, channels: int | None) -> np.ndarray:
-    """Channels-last arrays turned over. An array that could be either is taken as channels first."""
-    first, last = array.shape[-3], array.shape[-1]
-    fits = (channels,) if channels else (1, 2, 3, 4)
-    return np.moveaxis(array, -1, -3) if last in fits and first not in fits else array
-
-
-def _stacked(frames: Sequence[np.ndarray], name: str) -> np.ndarray:
-    if not frames:
-        raise InputError(f"{name}: no frames")
-    for index, frame in enumerate(frames):
-        if frame.shape != frames[0].shape:
-            raise InputError(
-                f"{name}: frame {index} has shape {frame.shape}, the first one {frames[0].shape}",
-                "All frames must be of one size",
-            )
-    return np.stack(frames)
 
 
 def _checked(array: np.ndarray, name: str, channels: int | None, source: str = "") -> np.ndarray:
@@ -233,6 +153,19 @@ def _checked(array: np.ndarray, name: str, channels: int | None, source: str = "
     return array
 
 
+def resized(array: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    """Pictures (…, H, W) at another height and width: bilinear, antialiased where they shrink (Pillow)."""
+    from PIL import Image
+
+    if size is None or array.shape[-2:] == size:
+        return array
+    planes = [
+        np.asarray(Image.fromarray(plane).resize(size[::-1], Image.Resampling.BILINEAR))
+        for plane in array.reshape(-1, *array.shape[-2:])
+    ]
+    return np.stack(planes).reshape(*array.shape[:-2], *size)
+
+
 def check_size(array: np.ndarray, name: str, requirements: Requirements) -> None:
     """Raise InputError where a picture is smaller than the network can take."""
     height, width = array.shape[-2:]
@@ -241,11 +174,6 @@ def check_size(array: np.ndarray, name: str, requirements: Requirements) -> None
             f"{name}: {width}x{height} pixels, the model needs at least {requirements.minimum}x{requirements.minimum}",
             "Enlarge the input",
         )
-
-
-def _natural(path: Path) -> list[Any]:
-    """Sort key under which frame 10 follows frame 9."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
 
 
 # --- fitting to the network -------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
     from torch import nn
 
+    from stzoo.publishing import Published
     from stzoo.recipe import Recipe
 
 Values = dict[str, Any]
@@ -27,10 +28,12 @@ Values = dict[str, Any]
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 FORMAT_VERSION = 1
+SHARD_SIZE = 5_000_000_000
+"""Bytes above which weights are split into several files."""
 
 
 class Pipeline:
-    """The four steps of ``predict``: preprocess an item, batch, forward, postprocess.
+    """The steps of ``predict``: preprocess an item, batch, forward, postprocess; and what an example of a data set asks.
 
     This default calls ``module(*inputs)`` with the task's inputs in order; a task or an architecture names a subclass that
     refines single steps.
@@ -39,6 +42,14 @@ class Pipeline:
     def __init__(self, task: Task, requirements: Requirements) -> None:
         self.task = task
         self.requirements = requirements
+
+    def example(self, row: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[Values, Values]:
+        """The inputs, and the true outputs, of one example (the task's columns, as their fields read them).
+
+        Raises InputError if the example cannot be used with these options.
+        """
+        inputs = {item.name: row[item.name] for item in self.task.inputs}
+        return inputs, {item.name: row[item.name] for item in self.task.outputs if item.name not in inputs}
 
     def preprocess(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Arrays of one item as the network takes them: pictures padded up to the multiple it asks for."""
@@ -181,11 +192,18 @@ class Predictor:
 
     @property
     def device(self) -> torch.device:
-        return next(self.module.parameters()).device
+        return self._tensor().device
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.module.parameters()).dtype
+        return self._tensor().dtype
+
+    def _tensor(self) -> torch.Tensor:
+        """One that stands for all: a parameter, or where there is none a buffer."""
+        import torch
+
+        tensors = itertools.chain(self.module.parameters(), self.module.buffers())
+        return next((item for item in tensors if item.is_floating_point()), torch.empty(0))
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move or convert the module, as ``nn.Module.to``."""
@@ -196,7 +214,7 @@ class Predictor:
         """How this architecture learns: losses, optimizers, schedules. Raises ConfigError if it brings no recipe."""
         if not self.architecture.recipe:
             raise errors.ConfigError(f"architecture {self.architecture.name!r} brings no recipe")
-        made: Recipe = load_reference(self.architecture.recipe)(**options)
+        made: Recipe = load_reference(self.architecture.recipe).from_options(options)
         return made
 
     # --- predict ------------------------------------------------------------------------------------------------------
@@ -282,41 +300,41 @@ class Predictor:
 
     # --- keep ---------------------------------------------------------------------------------------------------------
 
-    def save(self, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
-        """Write ``model.safetensors``, ``config.json`` and a card; ``stzoo.load(folder)`` reads them. Returns the folder."""
-        from stzoo import files, weights
-        from stzoo.cards import folder_card
+    def save(self, folder: str | Path, dtype: torch.dtype | None = None, *, max_shard_size: int = SHARD_SIZE) -> Path:
+        """Write ``model.safetensors``, ``config.json`` and a card; ``stzoo.load(folder)`` reads them. Returns the folder.
+
+        Weights of more than ``max_shard_size`` bytes go to several files and an index. A card somebody wrote is kept.
+        """
+        from stzoo import cards, files, weights
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        name = self.spec.name if self.spec else self.report.name
-        digest = weights.save_tensors(self.module, folder / WEIGHTS_FILE, {"stzoo": self.architecture.name}, dtype)
+        notes = {"stzoo": self.architecture.name}
+        stored = weights.save_tensors(self.module, folder / WEIGHTS_FILE, notes, dtype, max_shard_size)
         entry = self.extra | {
             "format_version": FORMAT_VERSION,
-            "name": name,
+            "name": self.spec.name if self.spec else cards.portable(self.report.name),
             "architecture": self.architecture.name,
             "plugin": self.architecture.plugin,
             "task": self.task.name,
             "config": self.config,
-            "sha256": digest,
+            "weights": stored.path.name,
+            "sha256": stored.sha256,
             "fingerprint": self.fingerprint(),
         }
         if self.spec:
             entry |= {"license": self.spec.license, "base_model": self.spec.weights.repo if self.spec.weights else None}
         files.write_atomically(folder / CONFIG_FILE, (json.dumps({"stzoo": entry}, indent=2) + "\n").encode())
-        if not (folder / "README.md").exists():  # a card somebody wrote is kept
-            files.write_atomically(folder / "README.md", folder_card(entry).encode())
+        card = folder / cards.CARD
+        if not card.exists() or cards.is_ours(card.read_text()):
+            files.write_atomically(card, cards.saved_card(self, entry, "path/to/this/folder").encode())
         return folder
 
-    def publish(self, repo_id: str, *, private: bool = False, create_pr: bool = False) -> str:
-        """Save and upload to the Hugging Face Hub in one commit; returns the commit's URL. Raises HubError."""
-        import tempfile
+    def publish(self, repo_id: str, **options: Any) -> Published:
+        """Publish to the Hugging Face Hub; options and errors are those of :func:`stzoo.publish`."""
+        from stzoo.publishing import publish
 
-        from stzoo import hub
-
-        with tempfile.TemporaryDirectory() as folder:
-            self.save(folder)
-            return hub.publish_folder(Path(folder), repo_id, private=private, create_pr=create_pr)
+        return publish(self, repo_id, **options)
 
     def __repr__(self) -> str:
         report = {key: value for key, value in asdict(self.report).items() if value and key != "name"}

@@ -1,32 +1,123 @@
-"""How an architecture learns. A recipe owns the science; whatever loop runs it owns the machinery."""
+"""How an architecture learns. A recipe owns the science; the loop (:mod:`stzoo.training`) owns the machinery."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Self
+
+from stzoo.errors import ConfigError
+from stzoo.fields import complete_values
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
+    from stzoo.spec import Requirements
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training with optimizers of its own: coarse then fine, branches then joint."""
+
+    name: str
+    share: float = 1.0
+    """Its part of all steps."""
+
 
 class Recipe:
-    """Base class of recipes; subclass it, set the hyper-parameters in ``__init__``."""
+    """Base class of recipes: subclass it and take the hyper-parameters, each with a default, in ``__init__``.
 
+    :meth:`losses` and :meth:`optimizers` are all that a plain loop needs; the other methods are for what does not fit one.
+    """
+
+    stages: tuple[Stage, ...] = (Stage("train"),)
+    roles: tuple[str, ...] = ("train",)
+    """Names of the data sets it learns from. With several, a batch holds one mapping for each."""
+    closed_form = False
+    """Whether it learns by :meth:`fit` instead of by steps."""
     without_gradient: tuple[str, ...] = ()
     """Names (with ``*`` for anything) of trainable parameters that the losses rightly leave alone."""
+    stage = "train"
+    """The stage that is running; set by the loop."""
+    lr_scale: Mapping[str, float] = {}
+    """Factors of the learning rate by name of the parameter (with ``*``); set by the loop."""
 
-    def losses(self, module: nn.Module, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        """Make one from options by name, checked against the constructor's. Raises ConfigError naming the option."""
+        return cls(**complete_values(cls.options(), options, f"recipe {cls.__name__}"))
+
+    @classmethod
+    def options(cls) -> dict[str, Any]:
+        """The constructor's arguments with their defaults."""
+        return {name: item.default for name, item in inspect.signature(cls).parameters.items()}
+
+    # --- what to learn from -------------------------------------------------------------------------------------------
+
+    def samples(self, examples: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
+        """What one epoch draws from, given a data set's examples: these, or episodes, pairs, rays made of them."""
+        return examples
+
+    def sample(self, item: Any, requirements: Requirements, rng: np.random.Generator) -> Mapping[str, Any]:
+        """Arrays of one training sample, cropped and augmented; a batch stacks them under the same names.
+
+        ``rng`` is the only source of randomness: it depends on the run's seed and on how many samples were drawn before.
+        """
+        return dict(item)
+
+    # --- how to learn -------------------------------------------------------------------------------------------------
+
+    def companions(self, module: nn.Module) -> dict[str, nn.Module]:
+        """Networks that take part in training and are not published: a teacher, a discriminator. Called once."""
+        return {}
+
+    def losses(self, module: nn.Module, batch: Mapping[str, Any], step: int) -> dict[str, Tensor]:
         """Named scalar losses of one batch; their sum is what is minimised.
 
-        ``batch`` holds the task's training tensors, batch dimension first; ``step`` counts optimizer steps from 0.
+        ``batch`` holds the samples' tensors, batch dimension first; ``step`` counts optimizer steps from 0. If
+        :meth:`optimizers` gives several, each step asks for the losses of every one in turn: a fourth argument, ``turn``,
+        counts them, and only the parameters of that optimizer get gradients.
         """
         raise TypeError(f"{type(self).__name__} must define losses()")
 
     def optimizers(self, module: nn.Module, total_steps: int) -> list[tuple[Optimizer, LRScheduler]]:
-        """Optimizers with their schedules; every schedule is stepped once per optimizer step."""
+        """Optimizers with their schedules for one stage; every schedule is stepped once per optimizer step."""
         raise TypeError(f"{type(self).__name__} must define optimizers()")
+
+    def groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
+        """The trainable parameters as an optimizer takes them: one group for each learning rate.
+
+        Raises ConfigError if nothing is left to train.
+        """
+        groups: dict[float, list[Any]] = {}
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                scale = next((factor for pattern, factor in self.lr_scale.items() if fnmatchcase(name, pattern)), 1.0)
+                groups.setdefault(scale, []).append(parameter)
+        if not groups:
+            raise ConfigError("every parameter is frozen", "Freeze fewer of them")
+        return [{"params": parameters, "lr": lr * scale} for scale, parameters in groups.items()]
+
+    def after_step(self, module: nn.Module, step: int) -> None:
+        """Runs after each optimizer step, under ``no_grad``: move a teacher's weights, densify and prune."""
+
+    def fit(self, module: nn.Module, samples: Sequence[Any]) -> Mapping[str, float]:
+        """Learn in one go (``closed_form``); returns numbers for the log."""
+        raise TypeError(f"{type(self).__name__} must define fit()")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What exact resume needs beyond the networks: tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+
+    # --- for tests ----------------------------------------------------------------------------------------------------
 
     def sample_batch(self, module: nn.Module) -> dict[str, Tensor]:
         """A tiny deterministic batch as :meth:`losses` takes it: the conformance kit trains a few steps on it."""

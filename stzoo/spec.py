@@ -53,7 +53,7 @@ def _declared(record: Any) -> tuple[tuple[str, str, tuple[type, ...], bool], ...
     """Attribute, annotation, accepted types, and whether it is a tuple of them, for the attributes that can be checked."""
     from stzoo.fields import Field
 
-    plain = (str, int, bool, Weights, Requirements, Measurement, Metric, Field)
+    plain = (str, int, bool, Weights, Requirements, Measurement, Metric, Baseline, Field)
     known: dict[str, tuple[type, ...]] = {kind.__name__: (kind,) for kind in plain}
     known |= {"float": (int, float), "Mapping[str, Any]": (Mapping,)}
     found = []
@@ -189,8 +189,22 @@ class Metric(_Record):
 
     name: str
     compute: str
-    """``"module:function"`` taking ``(prediction, target)`` arrays and returning a float."""
+    """``"module:function"`` taking ``(prediction, target)`` of one example and returning a float (or, with ``summary``, what that takes)."""
     better: Literal["lower", "higher"] = "lower"
+    description: str = ""
+    output: str = ""
+    """The output it judges; default: the task's first."""
+    summary: str | None = None
+    """``"module:function"`` from the list of all examples' values to one float; default: their mean."""
+
+
+@dataclass(frozen=True)
+class Baseline(_Record):
+    """A trivial method that every model of a task is compared with."""
+
+    name: str
+    compute: str
+    """``"module:function"`` taking ``(inputs, truth)`` of one example by name and returning outputs by name."""
     description: str = ""
 
 
@@ -203,14 +217,21 @@ class Task(_Spec):
     inputs: tuple[Field, ...] = ()
     outputs: tuple[Field, ...] = ()
     options: tuple[Field, ...] = ()
+    columns: tuple[Field, ...] = ()
+    """What an example of a data set consists of; default: the inputs and the outputs."""
     metrics: tuple[Metric, ...] = ()
+    baselines: tuple[Baseline, ...] = ()
     pipeline: str = "stzoo.predictor:Pipeline"
-    """``"module:class"`` with the four steps of predict; the default runs ``module(*inputs)``."""
+    """``"module:class"`` with the steps of predict and of evaluation; the default runs ``module(*inputs)``."""
     pipeline_tag: str | None = None
     """The Hub's name for this task."""
-    folder: str = ""
-    """How a local folder of training data is laid out, for people."""
     _references = ("pipeline",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.columns:
+            own = {item.name: item for item in (*self.inputs, *self.outputs)}
+            object.__setattr__(self, "columns", tuple(own.values()))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stzoo import errors, tensorfile
-from stzoo.files import atomic_path, sha256_of
+from stzoo.files import atomic_path, sha256_of, write_atomically
 from stzoo.spec import Weights
 
 if TYPE_CHECKING:
@@ -32,17 +33,21 @@ log = logging.getLogger("stzoo")
 _ALIASES = "stzoo_tied"
 """Key in a safetensors file's metadata: JSON of ``{tied name: name of the tensor that is stored}``."""
 
+INDEX = ".index.json"
+"""What the index of a sharded file adds to the name that the file would have."""
+_SHARD = re.compile(r"[\w.-]+\.safetensors", re.ASCII)
+
 
 # --- places -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Located:
-    """A verified file."""
+    """A verified file, or the index of several that lie beside it."""
 
     path: Path
     source: str
-    """``path``, ``bundled``, ``hub cache`` or ``hub``."""
+    """``path``, ``folder``, ``bundled``, ``hub cache`` or ``hub``."""
     sha256: str
     revision: str | None = None
 
@@ -93,7 +98,7 @@ def locate(
     from stzoo import hub
 
     try:
-        fetched = hub.fetch(
+        fetched = hub.fetch_weights(
             weights.repo, weights.filename, revision=weights.revision, sha256=weights.sha256, offline=offline
         )
     except errors.StzooError as problem:
@@ -155,7 +160,7 @@ def _initialisers_off() -> Iterator[None]:
 
 
 def assign(module: nn.Module, path: Path, name: str, dtype: torch.dtype | None = None) -> int:
-    """Give ``module`` the tensors of the mapped file, checking each one; returns how many it has.
+    """Give ``module`` the tensors of the mapped file (or of an index's shards), checking each one; returns how many it has.
 
     Floating-point tensors are converted to ``dtype`` (default: the dtype the module was built with); without a conversion
     the module's memory *is* the mapped file (private: training does not change the file).
@@ -163,7 +168,12 @@ def assign(module: nn.Module, path: Path, name: str, dtype: torch.dtype | None =
     Raises:
         WeightsMismatch: listing missing and unexpected tensors, wrong shapes and wrong dtypes.
     """
-    tensors, metadata = tensorfile.read(path)
+    tensors: dict[str, torch.Tensor] = {}
+    metadata: dict[str, str] = {}
+    for file in [path.parent / shard for shard in shards(path)] or [path]:
+        read, notes = tensorfile.read(file)
+        tensors |= read
+        metadata |= notes
     for alias, stored in json.loads(metadata.get(_ALIASES, "{}")).items():
         tensors[alias] = tensors[stored]
     return assign_tensors(module, tensors, name, dtype)
@@ -207,8 +217,14 @@ def assign_tensors(
     return len(wanted)
 
 
-def save_tensors(module: nn.Module, path: Path, metadata: Mapping[str, str], dtype: torch.dtype | None = None) -> str:
-    """Write the module's state as safetensors, tied tensors once; returns the sha256. Atomic."""
+def save_tensors(
+    module: nn.Module,
+    path: Path,
+    metadata: Mapping[str, str],
+    dtype: torch.dtype | None = None,
+    max_size: int | None = None,
+) -> Located:
+    """Write the module's state as safetensors, tied tensors once; ``max_size`` as for :func:`write_tensors`."""
     stored: dict[tuple[Any, ...], str] = {}
     tensors: dict[str, torch.Tensor] = {}
     tied: dict[str, str] = {}
@@ -219,6 +235,60 @@ def save_tensors(module: nn.Module, path: Path, metadata: Mapping[str, str], dty
         else:
             tensors[key] = tensor.detach().cpu().to(dtype if dtype and tensor.is_floating_point() else tensor.dtype)
     notes = {"format": "pt", **metadata, **({_ALIASES: json.dumps(tied)} if tied else {})}
-    with atomic_path(path) as temporary:
-        tensorfile.write(tensors, temporary, notes)
-    return sha256_of(path)
+    return write_tensors(tensors, path, notes, max_size)
+
+
+def write_tensors(
+    tensors: dict[str, torch.Tensor], path: Path, metadata: Mapping[str, str], max_size: int | None = None
+) -> Located:
+    """Write CPU tensors to a safetensors file. What exceeds ``max_size`` bytes goes to several files and an index.
+
+    The index is the Hub's (``metadata.total_size``, ``weight_map``); its ``metadata.sha256`` has the hash of each shard,
+    so that the hash of the index stands for them all. Every file is written whole or not at all, the index last.
+    """
+    from huggingface_hub import split_state_dict_into_shards_factory
+
+    split = split_state_dict_into_shards_factory(
+        tensors,
+        get_storage_size=lambda tensor: tensor.nbytes,
+        filename_pattern=path.stem + "{suffix}" + path.suffix,
+        max_shard_size=max_size or sum(tensor.nbytes for tensor in tensors.values()),
+    )
+    hashes = {}
+    for name, keys in (split.filename_to_tensors or {path.name: []}).items():
+        with atomic_path(path.with_name(name)) as temporary:
+            tensorfile.write({key: tensors[key] for key in keys}, temporary, metadata)
+        hashes[name] = sha256_of(path.with_name(name))
+    if split.is_sharded:
+        path = path.with_name(path.name + INDEX)
+        index = {"metadata": split.metadata | {"sha256": hashes}, "weight_map": split.tensor_to_filename}
+        write_atomically(path, (json.dumps(index, indent=2) + "\n").encode())
+    return Located(path, "folder", sha256_of(path))
+
+
+def shards(path: Path) -> dict[str, str]:
+    """The files that an index names, which lie beside it, with their hashes; nothing for a file that is no index.
+
+    Raises WeightsCorrupted for an index that states no hashes.
+    """
+    if path.suffix != ".json":
+        return {}
+    try:
+        hashes: dict[str, str] = json.loads(path.read_text())["metadata"]["sha256"]
+        if hashes and all(_SHARD.fullmatch(name) and isinstance(digest, str) for name, digest in hashes.items()):
+            return hashes
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise errors.WeightsCorrupted(f"{path} is not an index with the sha256 of each shard", "Save the model again")
+
+
+def check_shards(path: Path, name: str, *, remember: bool = True) -> None:
+    """Compare the shards that an index names with their hashes. Raises WeightsUnavailable or WeightsCorrupted."""
+    for shard, expected in shards(path).items():
+        file = path.parent / shard
+        if not file.is_file():
+            raise errors.WeightsUnavailable(f"{name}: {file} is missing", "Save or download the model again")
+        if (digest := sha256_of(file, remember=remember)) != expected:
+            raise errors.WeightsCorrupted(
+                f"{name}: {file} has sha256 {digest}, {path.name} says {expected}", "Save or download the model again"
+            )

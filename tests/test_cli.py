@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -214,7 +215,11 @@ def test_info_of_the_rest(cli: Cli) -> None:
         "in_shape: Frames, channels, native height and width; 4 positive whole numbers"
         in cli("info", "--architecture", "tau")[1]
     )
-    assert "horizon: Frames to predict" in cli("info", "--task", "video-prediction")[1]
+    task = cli("info", "--task", "video-prediction")[1]
+    assert "horizon: Frames to predict" in task
+    assert "frames: Cut a longer clip into examples of this many frames; a whole number of at least 1" in task
+    assert "A whole clip: the frames to see, then those to predict; read from .mp4" in task
+    assert re.search(r"data folder +FOLDER/ .*\n +train/\n +NAME\.mp4 +one file for each example", task)
     assert 'stzoo.dataset("moving-mnist", "test")' in cli("info", "--dataset", "moving-mnist")[1]
     assert json.loads(cli("info", "--architecture", "tau", "--json")[1])["defaults"]["hid_S"]["type"] == "Number"
 

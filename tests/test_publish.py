@@ -1,47 +1,153 @@
-"""The README's publishing section, against a local Hub: publish, load elsewhere by repo id, pin it with a lock."""
+"""Publishing against a local Hub, over HTTP: what arrives, what is left alone, what fails and how it goes on."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import random
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from commandline import TINY
 from hubserver import HubServer
+from runs import RECORD, make_evaluation, make_run
 
-SETUP = """
-import json, sys, stzoo, torch
-from stzoo import errors
-torch.manual_seed(0)
-tiny = dict(in_shape=(4, 1, 16, 16), hid_S=4, hid_T=8, N_S=2, N_T=2)
+import stzoo
+from stzoo import cards, errors
+from stzoo.publishing import Source
+
+SETUP = f"""
+import contextlib, json, logging, os, signal, sys
+import stzoo, torch
+from pathlib import Path
+from stzoo import cli, errors, hub, publishing
+hub.BACKOFF = 0.01
+tiny = {TINY!r}
 clip = torch.linspace(0, 1, 4 * 256).view(4, 1, 16, 16)
+total = lambda predictor: predictor.predict(clip).video.sum().item()
+lines = []
+handler = logging.Handler()
+handler.emit = lambda record: lines.append(record.getMessage())
+logging.getLogger("stzoo").addHandler(handler)
 """
-PUBLISH = (
-    "p = stzoo.create('tau', **tiny); url = p.publish('alice/tiny'); answer = [url, p.predict(clip).video.sum().item()]"
-)
+LOOP = """
+for request in sys.stdin:
+    code, environment, values = json.loads(request)
+    os.environ |= environment
+    globals().update(values)
+    lines.clear()
+    answer = None
+    try:
+        exec(code)
+        reply = {"answer": answer}
+    except errors.StzooError as problem:
+        reply = {"error": type(problem).__name__, "text": str(problem)}
+    print(json.dumps(reply | {"log": " | ".join(lines)}), flush=True)
+"""
+
+
+class Refused(Exception):
+    """What the other process raised: the class's name and the text."""
+
+
+class Person:
+    """A process with a home of its own, and whoever's token, that runs code."""
+
+    def __init__(self, hub: HubServer, home: Path) -> None:
+        self.home, self.log = home, ""
+        env = os.environ | hub.env(home) | {"STZOO_HUB_RETRIES": "2", "PYTHONPATH": ""}
+        command = [sys.executable, "-c", SETUP + LOOP]
+        self.process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def start(
+        self, code: str, token: str = "hf_alice", environment: dict[str, str] | None = None, **values: Any
+    ) -> None:
+        assert self.process.stdin
+        line = json.dumps([code, {"HF_TOKEN": token, **(environment or {})}, values], default=str)
+        print(line, file=self.process.stdin, flush=True)
+
+    def __call__(self, code: str, token: str = "hf_alice", **values: Any) -> Any:
+        self.start(code, token, **values)
+        assert self.process.stdout
+        reply = json.loads(self.process.stdout.readline())
+        self.log = reply["log"]
+        if "error" in reply:
+            raise Refused(reply["error"], reply["text"])
+        return reply["answer"]
+
+    def publish(self, source: Path, repo_id: str, token: str = "hf_alice", **options: Any) -> dict[str, Any]:
+        code = "answer = vars(stzoo.publish(source, repo_id, **options))"
+        done: dict[str, Any] = self(code, token, source=source, repo_id=repo_id, options=options)
+        return done
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    with HubServer(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(server: HubServer) -> HubServer:
+    server.faults.clear()
+    server.requests.clear()
+    return server
+
+
+@pytest.fixture(scope="module")
+def person(server: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    process = Person(server, tmp_path_factory.mktemp("home"))
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "a")
+
+
+@pytest.fixture
+def repo_id(request: pytest.FixtureRequest) -> str:
+    return "alice/" + re.sub("[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_")).strip("-")
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    data: dict[str, Any] = yaml.safe_load(card.split("---")[1])
+    return data
+
+
+# --- the whole way ----------------------------------------------------------------------------------------------------
+
 LOAD = """
-p = stzoo.load('alice/tiny', **options)
-answer = [p.report.source, p.report.revision, p.predict(clip).video.sum().item(), stzoo.verify('alice/tiny').ok]
+p = stzoo.load("alice/tiny", **options)
+answer = [p.report.source, p.report.revision, total(p), stzoo.verify("alice/tiny").ok]
 """
-LOCK = "answer = str(stzoo.lock(['alice/tiny'], 'stzoo.lock'))"
 AGAIN = """
-p = stzoo.load('alice/tiny')
+p = stzoo.load("alice/tiny")
 with torch.no_grad():
     p.module.dec.readout.bias.add_(1)
-p.publish('alice/tiny')
-pinned = stzoo.load('alice/tiny', lock='stzoo.lock').predict(clip).video.sum().item()
-answer = [pinned, stzoo.load('alice/tiny').predict(clip).video.sum().item()]
+p.publish("alice/tiny")
+answer = [total(stzoo.load("alice/tiny", lock="stzoo.lock")), total(stzoo.load("alice/tiny"))]
 """
 
 
 @pytest.mark.parametrize("transfer", ["lfs", "xet"])
 def test_publish_load_and_pin(tmp_path: Path, transfer: str) -> None:
+    """The README's section: publish, load elsewhere by repo id, pin it with a lock."""
     with HubServer(tmp_path / "hub", xet=tmp_path / "xet" if transfer == "xet" else None) as hub:
 
-        def run(code: str, home: str, token: str | None = None, **options: Any) -> Any:
+        def ask(code: str, home: str, token: str = "", **options: Any) -> Any:
             program = f"{SETUP}options = {options!r}\n{code}\nprint('answer:' + json.dumps(answer))"
             environment = os.environ | hub.env(tmp_path / home, token)
             command = [sys.executable, "-c", program]
@@ -49,14 +155,386 @@ def test_publish_load_and_pin(tmp_path: Path, transfer: str) -> None:
             assert done.returncode == 0, done.stderr
             return json.loads(done.stdout.rpartition("answer:")[2])
 
-        url, total = run(PUBLISH, "author", "hf_alice")
-        assert "alice/tiny" in url
-        source, revision, loaded, verified = run(LOAD, "reader")
-        assert (source, loaded, verified) == ("hub", total, True)
+        publish = "p = stzoo.create('tau', **tiny); url = str(p.publish('alice/tiny', license='mit'))"
+        url, expected = ask(f"{publish}; answer = [url, total(p)]", "author", "hf_alice")
+        assert "alice/tiny/commit/" in url
+        assert bool(hub.seen("/cdn/", "PUT")) == (transfer == "lfs")
+        source, revision, loaded, verified = ask(LOAD, "reader")
+        assert (source, loaded, verified) == ("hub", expected, True)
         assert revision in url
-        assert run(LOCK, "reader") == "stzoo.lock"
-        again = run(LOAD, "reader", revision=revision, offline=True)
-        assert again == ["hub cache", revision, total, True]
-        pinned, newest = run(AGAIN, "author", "hf_alice")
-        assert pinned == total
-        assert newest != total
+        assert ask("answer = str(stzoo.lock(['alice/tiny'], 'stzoo.lock'))", "reader") == "stzoo.lock"
+        again = ask(LOAD, "reader", revision=revision, offline=True)
+        assert again == ["hub cache", revision, expected, True]
+        pinned, newest = ask(AGAIN, "author", "hf_alice")
+        assert pinned == expected
+        assert newest != expected
+
+
+def test_a_run_is_published_in_one_commit(hub: HubServer, person: Person, run: Path, repo_id: str) -> None:
+    done = person.publish(run, repo_id, private=True)
+    repo = hub.repo(repo_id)
+    assert repo.private
+    assert len(repo.commits) == 2, "the first one made the repo"
+    assert (done["commit"], done["revision"]) == (repo.resolve("main"), "main")
+    assert (done["changed"], done["verified"]) == (True, True)
+    names = {"config.json", "model.safetensors", "README.md", "prediction.png"}
+    assert repo.files("main").keys() - {".gitattributes"} == names
+    assert hub.seen("/resolve/.*model.safetensors", "HEAD"), "it was downloaded again"
+    assert hub.read(repo_id, "model.safetensors") == (run / "best" / "model.safetensors").read_bytes()
+    assert hub.read(repo_id, "prediction.png") == (run / "pictures" / "step-000001000.png").read_bytes(), (
+        "of the best step"
+    )
+
+    card, config = hub.read(repo_id, "README.md").decode(), hub.read(repo_id, "config.json").decode()
+    assert not any(place in card + config for place in ("/home", "somebody", "../", str(run.parent)))
+    evaluation = make_evaluation(run)
+    for cell in evaluation.cells(evaluation.models[0])[:1]:
+        assert f"| **{cell.split()[0]}** {cell.split(' ', 1)[1]} |" in card, "the numbers that evaluate prints"
+    results = front_matter(card)["model-index"][0]["results"]
+    assert [(item["dataset"]["type"], item["metrics"][0]["value"]) for item in results] == [("rain", 11.875)]
+    entry = json.loads(config)["stzoo"]
+    assert (entry["license"], entry["base_model"], entry["trained_on"]) == ("apache-2.0", "stzoo/tau-mmnist", "rain")
+    assert entry["name"] == repo_id.split("/")[1]
+
+    loaded = person("p = stzoo.load(repo); answer = [total(p), stzoo.verify(repo).ok]", repo=repo_id)
+    assert loaded == person("answer = [total(stzoo.load(folder)), True]", folder=run / "best")
+
+
+def test_publishing_again_makes_no_commit(hub: HubServer, person: Person, run: Path, repo_id: str) -> None:
+    first = person.publish(run, repo_id, tag="v1")
+    hub.requests.clear()
+    again = person.publish(run, repo_id, tag="v1")
+    assert again == first | {"changed": False, "verified": False}
+    assert len(hub.repo(repo_id).commits) == 2
+    assert hub.seen("/commit/|/preupload/|/lfs/", "POST") == []
+
+
+def test_branch_tag_and_revisions(hub: HubServer, person: Person, tmp_path: Path, repo_id: str) -> None:
+    run = make_run(tmp_path / "run")
+    person.publish(run, repo_id, tag="v1")
+    initial = hub.repo(repo_id).resolve("main")
+    make = "p = stzoo.load(folder); p.module.dec.readout.bias.data.add_(1); p.save(folder); answer = total(p)"
+    changed = person(make, folder=run / "best")
+    done = person.publish(run, repo_id, revision="wider/net", tag="v2")
+    assert done["revision"] == "wider/net"
+    assert hub.repo(repo_id).resolve("main") == initial
+    load = "answer = total(stzoo.load(repo, revision=revision))"
+    for revision in ("wider/net", "v2", done["commit"], "refs/heads/wider/net"):
+        assert person(load, repo=repo_id, revision=revision) == changed, revision
+        assert person("answer = stzoo.verify(repo, revision=revision).ok", repo=repo_id, revision=revision)
+    assert person(load, repo=repo_id, revision="v1") != changed
+    with pytest.raises(Refused, match=r"the tag 'v1' of .* is on commit .* and is not moved"):
+        person.publish(run, repo_id, tag="v1")
+    assert hub.repo(repo_id).resolve("main") == initial, "nothing was committed"
+
+
+def test_a_pull_request_is_opened_once(hub: HubServer, person: Person, run: Path, repo_id: str) -> None:
+    theirs = {"README.md": b"# Mine\n", "config.json": b"{}", "model-1-of-1.safetensors": b"theirs"}
+    hub.put(repo_id, theirs)
+    hub.fault("drop", "/commit/", "POST", after=0)  # the Hub does it, the answer is lost
+    done = person.publish(run, repo_id, "hf_bob", create_pr=True)
+    assert hub.faults == []
+    assert (done["revision"], done["changed"], done["verified"]) == ("refs/pr/1", True, True)
+    assert done["pull_request"].endswith(f"{repo_id}/discussions/1")
+    assert set(hub.repo(repo_id).files("main")) == theirs.keys()
+    proposed = set(hub.repo(repo_id).files("refs/pr/1"))
+    assert proposed == {*theirs, "model.safetensors", "prediction.png"}, "nothing of theirs goes"
+    assert hub.read(repo_id, "README.md", revision="refs/pr/1") == theirs["README.md"]
+    again = person.publish(run, repo_id, "hf_bob", create_pr=True)
+    assert again == done | {"changed": False, "verified": False}
+    assert len(hub.repo(repo_id).discussions) == 1
+    load = "answer = total(stzoo.load(repo, revision=revision))"
+    assert person(load, repo=repo_id, revision="refs/pr/1") == person(
+        load.replace("repo", "folder", 1).replace(", revision=revision", ""), folder=run / "best"
+    )
+
+
+# --- what others did in the repo --------------------------------------------------------------------------------------
+
+
+def test_an_edited_card_is_kept(hub: HubServer, person: Person, tmp_path: Path, repo_id: str) -> None:
+    run = make_run(tmp_path / "run")
+    hub.put(repo_id, {"README.md": b"---\nlicense: mit\n---\n"})
+    assert person.publish(run, repo_id)["kept"] == []
+    ours = hub.read(repo_id, "README.md")
+    assert cards.MARK.encode() in ours, "a README without a text is replaced"
+    edited = ours.replace(cards.MARK.encode() + b"\n", b"") + b"My own words.\n"
+    hub.put(repo_id, {"README.md": edited, "notes.txt": b"mine"})
+    (run / "run.json").write_text(json.dumps(RECORD | {"seconds": 60.0}))
+    done = person.publish(run, repo_id)
+    assert "README.md of alice/an-edited-card-is-kept was edited there and is kept" in person.log
+    assert (done["kept"], done["changed"]) == (["README.md"], False), "nothing but the card would have changed"
+    assert hub.read(repo_id, "README.md") == edited
+    assert hub.read(repo_id, "notes.txt") == b"mine"
+
+
+def test_a_card_of_ones_own_is_published(hub: HubServer, person: Person, tmp_path: Path, repo_id: str) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "best" / "README.md").write_text("---\nlicense: apache-2.0\n---\n# By hand\n")
+    person.publish(run, repo_id)
+    assert hub.read(repo_id, "README.md") == (run / "best" / "README.md").read_bytes()
+
+
+def test_shards_are_published_loaded_and_replaced(
+    hub: HubServer, person: Person, run: Path, repo_id: str, tmp_path: Path
+) -> None:
+    size = (run / "best" / "model.safetensors").stat().st_size
+    person.publish(run, repo_id, max_shard_size=size // 3)
+    names = set(hub.repo(repo_id).files("main"))
+    shards = {name for name in names if name.endswith(".safetensors")}
+    assert len(shards) >= 3
+    assert "model.safetensors.index.json" in names
+    assert "model.safetensors" not in names
+    code = "p = stzoo.load(repo); answer = [total(p), stzoo.verify(repo).checks, p.report.path]"
+    total, checks, path = person(code, repo=repo_id)
+    assert total == person("answer = total(stzoo.load(folder))", folder=run / "best")
+    assert set(checks.values()) == {"ok"}
+    assert "11.875" in hub.read(repo_id, "README.md").decode(), "they are the weights that were measured"
+
+    shard = Path(path).parent / sorted(shards)[1]
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.resolve().write_bytes(content)
+    with pytest.raises(Refused, match=f"WeightsCorrupted.*{shard.name} has sha256"):
+        person("stzoo.load(repo, offline=True)", repo=Path(path).parent)
+
+    hub.put(repo_id, {"model-extra.safetensors": b"of somebody else"})
+    person.publish(run, repo_id)
+    left = {name for name in hub.repo(repo_id).files("main") if "safetensors" in name}
+    assert left == {"model.safetensors", "model-extra.safetensors"}
+
+
+# --- failures that pass -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "method", "options"),
+    [
+        ("reset", "/cdn/", "PUT", {}),
+        ("status", "/cdn/", "PUT", {"status": 503}),
+        ("status", "/commit/", "POST", {"status": 503}),
+        ("drop", "/commit/", "POST", {"after": 0}),
+        ("status", "/repos/create", "POST", {"status": 500}),
+        ("status", "/refs", "GET", {"status": 429, "retry_after": 0}),
+        ("drop", "/tag/", "POST", {"after": 0}),
+        ("status", "/commit/", "POST", {"status": 412}),
+    ],
+)
+def test_failures_that_pass(
+    hub: HubServer, person: Person, tmp_path: Path, repo_id: str, kind: Any, path: str, method: str, options: Any
+) -> None:
+    run = make_run(tmp_path / "run", seed=random.getrandbits(32))  # weights that the Hub has not seen
+    fault = hub.fault(kind, path, method, **options)
+    done = person.publish(run, repo_id, tag="v1")
+    assert fault.fired == 1
+    assert (done["changed"], done["verified"]) == (True, True)
+    assert len(hub.repo(repo_id).commits) == 2, "one commit"
+    assert hub.repo(repo_id).refs["refs/tags/v1"] == done["commit"]
+
+
+def test_a_second_try_completes_after_a_kill(hub: HubServer, tmp_path: Path, repo_id: str) -> None:
+    run = make_run(tmp_path / "run", seed=1)
+    person = Person(hub, tmp_path / "home")
+    hub.fault("hang", "/commit/", "POST")
+    person.start("stzoo.publish(source, repo)", source=run, repo=repo_id)
+    while hub.faults:
+        assert person.process.poll() is None
+    person.close()
+    assert len(hub.repo(repo_id).commits) == 1
+    sent = len(hub.seen("/cdn/", "PUT"))
+    assert sent
+    person = Person(hub, tmp_path / "home")
+    done = person.publish(run, repo_id)
+    person.close()
+    assert (done["changed"], done["verified"], len(hub.repo(repo_id).commits)) == (True, True, 2)
+    assert len(hub.seen("/cdn/", "PUT")) == sent, "what had been uploaded was not sent again"
+
+
+def test_what_arrives_damaged_is_reported(hub: HubServer, person: Person, run: Path, repo_id: str) -> None:
+    hub.fault("flip", "/cdn/.*safetensors", "GET", times=None)
+    with pytest.raises(Refused, match=r"WeightsCorrupted.* is not what was published.*model.safetensors.* wrong bytes"):
+        person.publish(run, repo_id)
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+REFUSALS: dict[str, tuple[str, dict[str, Any], str, str]] = {
+    "no token": ("alice/x", {"token": ""}, "AuthenticationFailed", "there is no token. Make one .*, then set HF_TOKEN"),
+    "wrong token": ("alice/x", {"token": "hf_wrong"}, "AuthenticationFailed", "the Hub refused the token"),
+    "read token": ("alice/x", {"token": "hf_alice_read"}, "AuthenticationFailed", "the token of alice may only read"),
+    "not a member": ("alice/x", {"token": "hf_bob"}, "AuthenticationFailed", "bob does not belong to alice"),
+    "no owner": ("x", {}, "RepoNotFound", "'x' is not the id of a Hub repo to publish to. An id looks like owner/name"),
+    "malformed": ("alice/..", {}, "RepoNotFound", "'alice/..' is not the id of a Hub repo"),
+    "malformed for the Hub": ("alice/x--y", {}, "RepoNotFound", "cannot be the id of a Hub repo"),
+    "pull request and branch": ("alice/x", {"create_pr": True, "revision": "b"}, "ConfigError", "exclude each other"),
+    "pull request and tag": ("alice/x", {"create_pr": True, "tag": "v1"}, "ConfigError", "leave out tag"),
+    "public": ("alice/public", {"private": True}, "HubError", "alice/public exists and is public"),
+    "taken": ("alice/taken", {}, "HubError", "the name alice/taken is taken: it has config.json, model.safetensors"),
+    "a tag is no branch": ("alice/public", {"revision": "v1"}, "RevisionNotFound", "v1 of alice/public is no branch"),
+    "licence conflict": ("alice/x", {"source": "nc", "license": "mit"}, "LicenseError", "forbids commercial use"),
+    "no licence": ("alice/x", {"source": "bare"}, "LicenseError", "under which licence .* --license"),
+    "no model": ("alice/x", {"source": "empty"}, "InputError", "holds no model"),
+    "no weights yet": ("alice/x", {"source": "young"}, "InputError", "has no weights yet"),
+    "damaged weights": (
+        "alice/x",
+        {"source": "damaged"},
+        "WeightsError",
+        "damaged/best is not published: .* has sha256",
+    ),
+    "damaged record": ("alice/x", {"source": "torn"}, "ConfigError", "run.json is damaged"),
+    "damaged evaluation": ("alice/x", {"source": "mismeasured"}, "ConfigError", "is not an evaluation"),
+    "storage full": (
+        "alice/x",
+        {"fault": ("/lfs/objects/batch", 413)},
+        "HubError",
+        "the storage quota does not allow it",
+    ),
+    "not paid": ("alice/x", {"fault": ("/commit/", 402)}, "HubError", "the storage quota does not allow it"),
+    "no room": (
+        "alice/x",
+        {"source": "fresh", "fault": ("/cdn/", 507)},
+        "HubError",
+        "the storage quota does not allow it",
+    ),
+    "forbidden": ("alice/never", {"fault": ("/repos/create", 403)}, "AuthenticationFailed", "status 403"),
+    "down": ("alice/x", {"fault": ("/api/", 500)}, "HubUnavailable", "the Hub failed"),
+}
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory, run: Path) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("sources")
+    places = {name: folder / name for name in ("nc", "bare", "empty", "young", "damaged", "torn", "mismeasured")}
+    make_run(places["nc"], license="cc-by-nc-4.0")
+    make_run(places["bare"], license=None, base_model=None)
+    places["fresh"] = make_run(folder / "fresh", seed=2)
+    places["empty"].mkdir()
+    places["young"].mkdir()
+    (places["young"] / "run.json").write_text("{}")
+    for name in ("damaged", "torn", "mismeasured"):
+        make_run(places[name])
+    weights = places["damaged"] / "best" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    (places["torn"] / "run.json").write_text('{"format')
+    (places["mismeasured"] / "evaluation.json").write_text("{}")
+    return places | {"run": run}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_refusals(hub: HubServer, person: Person, sources: dict[str, Path], case: str) -> None:
+    repo_id, asked, kind, text = REFUSALS[case]
+    options = dict(asked)
+    if ("model", "alice/public") not in hub.store.repos:
+        hub.put("alice/public", {"README.md": b""})
+        hub.repo("alice/public").refs["refs/tags/v1"] = hub.repo("alice/public").resolve("main")
+        hub.put("alice/taken", {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"0"})
+    for path, status in [options.pop("fault")] if "fault" in options else []:
+        hub.fault("status", path, "POST|PUT|GET", times=None, status=status)
+    before = {key: len(repo.commits) for key, repo in hub.store.repos.items()}
+    source, token = sources[options.pop("source", "run")], options.pop("token", "hf_alice")
+    with pytest.raises(Refused) as refused:
+        person.publish(source, repo_id, token, **options)
+    assert refused.value.args[0] == kind
+    assert re.search(text, refused.value.args[1]), refused.value.args[1]
+    after = {key: len(repo.commits) for key, repo in hub.store.repos.items() if key in before}
+    assert after == before, "nothing was committed"
+
+
+def test_offline_and_a_full_disk(hub: HubServer, run: Path, tmp_path: Path) -> None:
+    person = Person(hub, tmp_path / "home")
+    full = """
+    def full(*words): raise OSError(28, "No space left on device")
+    publishing.files.write_atomically = full
+    stzoo.publish(source, "alice/x")
+    """
+    with pytest.raises(Refused, match=r"DiskFull.*no space left in .*TMPDIR"):
+        person("\n".join(line[4:] for line in full.splitlines()), source=run)
+    with pytest.raises(Refused, match="HubOffline.*offline mode forbids"):
+        person(
+            "from huggingface_hub import constants; constants.HF_HUB_OFFLINE = True; stzoo.publish(source, 'alice/x')",
+            source=run,
+        )
+    person.close()
+
+
+LICENCES = [
+    ("apache-2.0", "mit", ""),
+    ("mit", "cc-by-nc-4.0", ""),
+    ("cc-by-4.0", "cc-by-4.0", ""),
+    ("cc-by-nc-4.0", "cc-by-nc-sa-4.0", ""),
+    ("cc-by-nc-4.0", "apache-2.0", "forbids commercial use"),
+    ("research-non-commercial", "mit", "forbids commercial use"),
+    ("cc-by-sa-4.0", "mit", "asks for the same licence"),
+    ("gpl-3.0", "apache-2.0", "asks for the same licence"),
+    ("cc-by-nd-4.0", "mit", "allows no changed works"),
+    ("other", "mit", "nobody can judge"),
+]
+
+
+@pytest.mark.parametrize(("base", "wanted", "reason"), LICENCES)
+def test_licences(tmp_path: Path, base: str, wanted: str, reason: str) -> None:
+    source = Source(tmp_path, {"license": base, "base_model": "me/base"})
+    assert source.license(None) == base
+    if not reason:
+        assert source.license(wanted) == wanted
+        return
+    with pytest.raises(
+        errors.LicenseError, match=f"cannot be published under {wanted}: me/base is licensed {base}.*{reason}"
+    ):
+        source.license(wanted)
+
+
+def test_the_licence_of_a_base_model_in_the_zoo_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the run's own files were edited to say."""
+    from dataclasses import replace
+
+    from stzoo.registry import Registry
+
+    model = replace(stzoo.info("tau-mmnist"), license="cc-by-nc-4.0")
+    monkeypatch.setattr(Registry, "models", lambda self, **_: [model])
+    for base in ("tau-mmnist", "stzoo/tau-mmnist"):
+        with pytest.raises(errors.LicenseError, match="forbids commercial use"):
+            Source(tmp_path, {"license": "mit", "base_model": base}).license(None)
+
+
+# --- the command, and the zoo -----------------------------------------------------------------------------------------
+
+
+def test_the_command(hub: HubServer, run: Path, tmp_path: Path, repo_id: str) -> None:
+    environment = os.environ | hub.env(tmp_path / "home", "hf_alice")
+
+    def stzoo_(*words: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "stzoo", *map(str, words)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+    done = stzoo_("publish", run, repo_id, "--tag", "v1", "--message", "Rain", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["tag"], answer["changed"]) == ("v1", True)
+    assert hub.repo(repo_id).commits[answer["commit"]].title == "Rain"
+    again = stzoo_("publish", run, repo_id)
+    assert again.stdout.splitlines() == [answer["url"], f"{repo_id}: nothing changed, no commit made"]
+    wrong = stzoo_("publish", run, "nobody/x")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("stzoo: error: publishing to nobody/x: alice does not belong to nobody.")
+
+
+def test_the_zoo_is_published(hub: HubServer, person: Person, tmp_path: Path) -> None:
+    code = "answer = cli.main(['publish', '--all', 'stzoo', '--output', str(output)])"
+    code = f"with contextlib.redirect_stdout(sys.stderr): {code}"
+    assert person(code, output=tmp_path / "commits.json") == 0
+    models = [model for model in stzoo.models() if model.plugin in cards.catalogue() and model.weights]
+    commits = json.loads((tmp_path / "commits.json").read_text())
+    assert commits == {f"stzoo/{model.name}": hub.repo(f"stzoo/{model.name}").resolve("main") for model in models}
+    for model in models:
+        repo = f"stzoo/{model.name}"
+        assert hashlib.sha256(hub.read(repo, "model.safetensors")).hexdigest() == model.weights.sha256
+        card = hub.read(repo, "README.md").decode()
+        assert "prediction.png" in card
+        assert set(cards.model_card(model).splitlines()) <= set(card.splitlines())
+    assert person(code, output=tmp_path / "commits.json") == 0
+    assert json.loads((tmp_path / "commits.json").read_text()) == commits
+    assert person("p = stzoo.load(repo); answer = [p.report.source, str(p.dtype)]", repo="stzoo/tau-mmnist") == [
+        "hub",
+        "torch.float32",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -12,10 +13,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hubserver import HubServer
 from wheels import Environment
 
 import stzoo
 from stzoo import cards
+from stzoo.training.run import Run
 
 ROOT = Path(__file__).parent.parent
 DISTRIBUTIONS = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
@@ -40,25 +43,34 @@ def test_versions_are_in_one_place() -> None:
 
 
 def test_the_readme_runs(tmp_path: Path) -> None:
-    """Every Python block that is not marked, in order, then every stzoo command of the sections before the tutorial."""
+    """Every Python block that is not marked, in order, then every command of the sections before the tutorial, as written."""
     text = (ROOT / "README.md").read_text().partition("## Write a plugin")[0]
     blocks = [(kind, mark.strip(), code) for kind, mark, code in BLOCK.findall(text)]
     program = "\n".join(code for kind, mark, code in blocks if kind == "python" and mark != "skip")
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "my-model" / "model.safetensors").exists()
-    commands = [line for kind, _, code in blocks if kind == "console" for line in code.splitlines()]
-    ran = [shlex.split(line[2:]) for line in commands if line.startswith("$ stzoo")]
-    assert len(ran) >= 4
-    for command in ran:
-        done = subprocess.run(
-            [sys.executable, "-m", *command], cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, (command, done.stderr)
-    assert (tmp_path / "further.gif").exists()
+    with HubServer(tmp_path / "hub", tokens={"hf_me": "me"}) as hub:
+        environment = os.environ | hub.env(tmp_path / "home", "hf_me")
+
+        def run(*words: str) -> None:
+            done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, (words, done.stderr)
+
+        run(sys.executable, "-c", program)
+        commands = [line for kind, _, code in blocks if kind == "console" for line in code.splitlines()]
+        modules = {
+            "stzoo": "stzoo",
+            "torchrun": "torch.distributed.run",
+            "accelerate": "accelerate.commands.accelerate_cli",
+        }
+        ran = [shlex.split(line[2:]) for line in commands if line[2:].split()[0] in modules]
+        assert len(ran) >= 12
+        for program, *words in ran:
+            run(sys.executable, "-m", modules[program], *words)
+        card = hub.read("me/tau-clips", "README.md").decode()
+    recorded = json.loads((tmp_path / "runs" / "a" / "evaluation.json").read_text())
+    [mine] = [model for model in recorded["models"] if not model["baseline"]]
+    assert f"{mine['metrics']['mse']['value']:.6g}" in card
+    assert (tmp_path / "further.gif").exists() and (tmp_path / "mine.gif").exists()
+    assert Run(tmp_path / "runs" / "b").record["processes"] == 2
     for target in re.findall(r"^\$ make (\w+)", text, re.MULTILINE):
         assert f"\n{target}:" in (ROOT / "Makefile").read_text()
     for picture in re.findall(r"!\[.*?\]\((.*?)\)", text):

@@ -58,7 +58,7 @@ def test_a_third_partys_plugin_is_installed_used_and_removed(tmp_path: Path, hub
     exec(NETWORK, namespace)
     torch.manual_seed(0)
     network = namespace["Network"](4)
-    sha256 = weights.save_tensors(network, tmp_path / "model.safetensors", {})
+    sha256 = weights.save_tensors(network, tmp_path / "model.safetensors", {}).sha256
     revision = hub.put("acme/rain", {"model.safetensors": tmp_path / "model.safetensors"})
     clip = torch.linspace(0, 1, 3 * 9 * 9).reshape(1, 3, 1, 9, 9)
     expected = network(clip)[0].tolist()

@@ -22,7 +22,7 @@ import torch
 import stzoo
 from stzoo import tensorfile
 from stzoo.cards import model_card
-from stzoo.errors import InputError, StzooError
+from stzoo.errors import DependencyMissing, InputError, StzooError
 from stzoo.files import sha256_of
 from stzoo.hooks import HEAVY, Plugin
 from stzoo.registry import as_plain, registry
@@ -61,7 +61,10 @@ def test_references(stzoo_plugin: Plugin) -> None:
     references: dict[str, str] = {}
     for task in stzoo_plugin.specs["tasks"]:
         references |= {f"task {task.name}, pipeline": task.pipeline}
-        references |= {f"metric {metric.name}": metric.compute for metric in task.metrics}
+        for metric in task.metrics:
+            references |= {f"metric {metric.name}": metric.compute}
+            references |= {f"metric {metric.name}, summary": metric.summary} if metric.summary else {}
+        references |= {f"baseline {baseline.name}": baseline.compute for baseline in task.baselines}
     for architecture in stzoo_plugin.specs["architectures"]:
         given = {"build": architecture.build, "recipe": architecture.recipe, "pipeline": architecture.pipeline}
         given |= {f"format {index}": reference for index, reference in enumerate(architecture.formats)}
@@ -73,6 +76,8 @@ def test_references(stzoo_plugin: Plugin) -> None:
     for what, reference in references.items():
         try:
             assert callable(load_reference(reference)), "it is not callable"
+        except DependencyMissing:  # a metric that says which package it needs
+            assert what.startswith("metric "), f"{what}: only metrics may need packages that are not there"
         except Exception as problem:
             problems.append(f"{what}: {reference!r}: {problem}")
     assert not problems, "; ".join(problems)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stzoo import Architecture, Dataset, Metric, Model, Task, hookimpl
+from stzoo import Architecture, Baseline, Dataset, Metric, Model, Task, hookimpl
 from stzoo.fields import Choice, Number, Shape, Video
 
 __version__ = "0.1.0"
@@ -49,18 +49,47 @@ def stzoo_tasks() -> Iterator[Task]:
                 integer=True,
             ),
         ),
+        columns=(Video("video", "A whole clip: the frames to see, then those to predict"),),
         metrics=tuple(
-            Metric(name, f"stzoo_video_prediction.metrics:{name}", better, description)
-            for name, better, description in (
-                ("mse", "lower", "Squared error summed over a frame's pixels, mean over frames (OpenSTL)"),
-                ("mae", "lower", "Absolute error summed over a frame's pixels, mean over frames (OpenSTL)"),
-                ("ssim", "higher", "Structural similarity with data range 2 (OpenSTL)"),
-                ("psnr", "higher", "Peak signal-to-noise ratio in dB, mean over frames (OpenSTL)"),
+            Metric(name, f"stzoo_video_prediction.{function}", better, description)
+            for name, function, better, description in (
+                (
+                    "mse",
+                    "metrics:mse",
+                    "lower",
+                    "Squared error summed over a frame's pixels, mean over frames (OpenSTL)",
+                ),
+                (
+                    "mae",
+                    "metrics:mae",
+                    "lower",
+                    "Absolute error summed over a frame's pixels, mean over frames (OpenSTL)",
+                ),
+                ("ssim", "metrics:ssim", "higher", "Structural similarity with data range 2 (OpenSTL)"),
+                ("psnr", "metrics:psnr", "higher", "Peak signal-to-noise ratio in dB, mean over frames (OpenSTL)"),
+                (
+                    "ssim_torchmetrics",
+                    "metrics_torchmetrics:ssim",
+                    "higher",
+                    "Structural similarity, Gaussian window 11, data range 1 (torchmetrics)",
+                ),
+                (
+                    "psnr_torchmetrics",
+                    "metrics_torchmetrics:psnr",
+                    "higher",
+                    "Peak signal-to-noise ratio in dB of the whole clip, data range 1 (torchmetrics)",
+                ),
             )
+        ),
+        baselines=(
+            Baseline(
+                "last-frame",
+                "stzoo_video_prediction.pipeline:last_frame",
+                "The last given frame, repeated (persistence)",
+            ),
         ),
         pipeline="stzoo_video_prediction.pipeline:VideoPrediction",
         pipeline_tag="image-to-video",
-        folder="One file per clip (mp4, avi, gif, npy, npz) or one folder of frames per clip.",
     )
 
 

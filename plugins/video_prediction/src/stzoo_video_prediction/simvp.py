@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from stzoo.errors import ConfigError, InputError
-from stzoo.recipe import Recipe
 from stzoo_video_prediction.openstl import OpenSTLFormat, openstl_config, openstl_translator
+from stzoo_video_prediction.recipe import VideoPredictionRecipe
 
 if TYPE_CHECKING:
     from stzoo.spec import Requirements
@@ -446,7 +446,7 @@ class SimVP(nn.Module):
 # --- recipe -----------------------------------------------------------------------------------------------------------
 
 
-class SimVPRecipe(Recipe):
+class SimVPRecipe(VideoPredictionRecipe):
     """Mean squared error, Adam, and the schedules of the official code (OpenSTL configurations).
 
     Args:
@@ -455,35 +455,28 @@ class SimVPRecipe(Recipe):
             (down to 1e-6).
         warmup: for "cosine", the share of the steps in which the rate first rises linearly from 1e-5; the cosine runs
             underneath from the first step on, as in timm. The official TaxiBJ setting, 5 of 50 epochs, is 0.1.
+        crop, flip: as in `VideoPredictionRecipe`.
 
     Raises:
         ConfigError: an unknown schedule, or a value out of range.
     """
 
-    def __init__(self, lr: float = 1e-3, schedule: str = "onecycle", warmup: float = 0.0) -> None:
+    def __init__(
+        self, lr: float = 1e-3, schedule: str = "onecycle", warmup: float = 0.0, crop: int = 0, flip: bool = False
+    ) -> None:
+        super().__init__(crop, flip)
         if schedule not in ("onecycle", "cosine"):
             raise ConfigError(f"schedule must be 'onecycle' or 'cosine', got {schedule!r}")
         if lr <= 0 or not 0 <= warmup < 1:
             raise ConfigError(f"lr must be positive and warmup at least 0 and below 1, got {lr} and {warmup}")
         self.lr, self.schedule, self.warmup = lr, schedule, warmup
 
-    def losses(self, module: nn.Module, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
-        """``{"mse"}`` of ``batch["frames"]`` (B,T,C,H,W) against ``batch["target"]`` (B,T_out,C,H,W)."""
-        return {"mse": F.mse_loss(self.predict(module, batch), batch["target"])}
-
-    @staticmethod
-    def predict(module: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """As many frames as the target has, rolled out if that is not what one pass gives."""
-        frames, target = batch["frames"], batch["target"]
-        if frames.shape[1] == target.shape[1]:
-            return module(frames)  # a call, so that wrappers such as DistributedDataParallel take part
-        return module.rollout(frames, target.shape[1])
-
     def optimizers(self, module: nn.Module, total_steps: int) -> list[tuple[torch.optim.Optimizer, LRScheduler]]:
         """Adam (fused: the same update in one pass) and its schedule, to be stepped once per optimizer step."""
-        adam = torch.optim.Adam(module.parameters(), lr=self.lr, fused=True)
+        adam = torch.optim.Adam(self.groups(module, self.lr), lr=self.lr, fused=True)
         if self.schedule == "onecycle":
-            return [(adam, OneCycleLR(adam, self.lr, total_steps=total_steps, final_div_factor=1e4))]
+            highest = [group["lr"] for group in adam.param_groups]
+            return [(adam, OneCycleLR(adam, highest, total_steps=total_steps, final_div_factor=1e4))]
         warm, first, last = round(self.warmup * total_steps), 1e-5, 1e-6
 
         def rate(step: int) -> float:

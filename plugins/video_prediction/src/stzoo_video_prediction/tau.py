@@ -114,14 +114,22 @@ class TAURecipe(SimVPRecipe):
 
     Args:
         alpha: weight of the divergence, at least 0.
-        lr, schedule, warmup: as in `SimVPRecipe`.
+        lr, schedule, warmup, crop, flip: as in `SimVPRecipe`.
 
     Raises:
         ConfigError: a value is out of range.
     """
 
-    def __init__(self, lr: float = 1e-3, schedule: str = "onecycle", warmup: float = 0.0, alpha: float = 0.1) -> None:
-        super().__init__(lr, schedule, warmup)
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        schedule: str = "onecycle",
+        warmup: float = 0.0,
+        crop: int = 0,
+        flip: bool = False,
+        alpha: float = 0.1,
+    ) -> None:
+        super().__init__(lr, schedule, warmup, crop, flip)
         if alpha < 0:
             raise ConfigError(f"alpha must be at least 0, got {alpha}")
         self.alpha = alpha

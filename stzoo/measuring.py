@@ -1,0 +1,247 @@
+"""A task's metrics over a data set: what one process measures, and numbers with intervals made of all rows.
+
+Nothing here knows where models and data come from or how many processes there are: :mod:`stzoo.evaluation` and the
+training loop do.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stzoo import console, errors
+from stzoo.fields import complete_values, suggestion
+from stzoo.hooks import one_line
+from stzoo.spec import Baseline, Task, load_reference
+
+if TYPE_CHECKING:
+    from stzoo.data import Examples
+    from stzoo.predictor import Predictor
+
+T = TypeVar("T")
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured on one example."""
+
+    index: int
+    """Its place among the examples."""
+    key: str
+    """What identifies it to people."""
+    values: Values = field(default_factory=dict)
+    """Metric -> a float, or what the metric's ``summary`` takes."""
+    seconds: float = 0.0
+    """Of the forward pass, divided by the batch size."""
+    truth: int = 0
+    """Checksum of the true outputs: models can be compared where it is the same."""
+    error: str | None = None
+    """Why the example could not be used; then there are no values."""
+
+
+def measure(
+    predictor: Predictor,
+    examples: Examples,
+    *,
+    batch_size: int = 8,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    shard: tuple[int, int] = (0, 1),
+    baseline: Baseline | None = None,
+    metrics: Sequence[str] | None = None,
+) -> list[Row]:
+    """Predict examples as ``predict_batch`` does and compare with the truth; one row for each example of this shard.
+
+    Args:
+        predictor: its module in eval mode.
+        options: the task's.
+        shard: (rank, world): example i belongs to rank ``i % world``. The rows of all ranks together are every example
+            once; sorted by ``index`` they are what one process gives.
+        baseline: computed instead of the model.
+        metrics: only these; default: all of the task that can be computed here (see :func:`metric_functions`).
+
+    An example that cannot be read or judged becomes a row with an ``error``. Memory is that of one batch. Ranks make
+    different numbers of forward passes: a module whose parameters are sharded (FSDP) is to be measured whole.
+
+    Raises InputError for an option the task does not have, ConfigError for a metric.
+    """
+    rank, world = shard
+    task, pipeline = predictor.task, predictor.pipeline
+    complete = complete_values(
+        {item.name: item for item in task.options}, options, f"task {task.name!r}", errors.InputError
+    )
+    functions, _ = metric_functions(task, metrics)
+    compute = load_reference(baseline.compute) if baseline else None
+    own = range(rank, len(examples), world)
+    rows: dict[int, Row] = {}
+    shown = own if rank else console.progress(own, len(own), "example")
+    for batch in _batched(shown, batch_size):
+        ready: list[tuple[Row, Values, Values]] = []
+        for index in batch:
+            row = Row(index, examples.key(index))
+            try:
+                ready.append((row, *pipeline.example(examples[index], complete)))
+            except Exception as problem:  # whatever files and a plugin's code raise
+                rows[index] = replace(row, error=_reason(problem))
+        if compute:
+            results: Iterable[Any] = (_timed(compute, inputs, truth) for _, inputs, truth in ready)
+        else:
+            items = [tuple(inputs[item.name] for item in task.inputs) for _, inputs, _ in ready]
+            results = _predicted(predictor, items, options)
+        for (row, _, truth), result in zip(ready, results, strict=True):
+            try:
+                if isinstance(result, Exception):
+                    raise result
+                outputs, seconds = result
+                values = {name: function(outputs, truth) for name, function in functions.items()}
+                rows[row.index] = replace(row, values=values, seconds=seconds, truth=_checksum(truth))
+            except Exception as problem:
+                rows[row.index] = replace(row, error=_reason(problem))
+    return [rows[index] for index in own]
+
+
+def _predicted(
+    predictor: Predictor, items: Sequence[tuple[Any, ...]], options: Mapping[str, Any]
+) -> list[tuple[Mapping[str, Any], float] | errors.InputError]:
+    """Outputs and seconds of each item; if the network cannot take one of them, why, and the others without it."""
+    try:
+        found = predictor.predict_batch(items, batch_size=max(len(items), 1), **options)
+        return [(prediction.outputs, prediction.seconds) for prediction in found]
+    except errors.InputError as problem:
+        if len(items) == 1:
+            return [problem]
+    return [result for item in items for result in _predicted(predictor, [item], options)]
+
+
+def _timed(compute: Callable[[Values, Values], Values], inputs: Values, truth: Values) -> Any:
+    start = time.perf_counter()
+    try:
+        return compute(inputs, truth), time.perf_counter() - start
+    except Exception as problem:
+        return problem
+
+
+def metric_functions(
+    task: Task, names: Sequence[str] | None = None
+) -> tuple[dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Any]], dict[str, str]]:
+    """The task's metrics as functions of (outputs, truth) by name, and those that need a missing package, with its remedy.
+
+    A metric's module says so by raising DependencyMissing when it is imported. Raises ConfigError for an unknown name.
+    """
+    known = {metric.name: metric for metric in task.metrics}
+    if not known:
+        raise errors.ConfigError(f"task {task.name!r} has no metrics")
+    functions, missing = {}, {}
+    for name in known if names is None else names:
+        if name not in known:
+            raise errors.ConfigError(f"task {task.name!r} has no metric {name!r}", suggestion(name, list(known)))
+        metric = known[name]
+        try:
+            compute = load_reference(metric.compute)
+        except errors.DependencyMissing as problem:
+            missing[name] = str(problem)
+            continue
+        functions[name] = _judge(compute, metric.output or task.outputs[0].name, plain=metric.summary is None)
+    return functions, missing
+
+
+def _judge(compute: Callable[[Any, Any], Any], output: str, plain: bool) -> Callable[..., Any]:
+    def judge(outputs: Mapping[str, Any], truth: Mapping[str, Any]) -> Any:
+        if output not in truth:
+            raise errors.InputError(f"the example has no true {output!r}")
+        value = compute(outputs[output], truth[output])
+        return float(value) if plain else value
+
+    return judge
+
+
+def _reason(problem: Exception) -> str:
+    """Why one example could not be used; what would stop every other one too is raised."""
+    if isinstance(problem, errors.DependencyMissing):
+        raise problem
+    return one_line(problem)
+
+
+def _checksum(truth: Mapping[str, Any]) -> int:
+    total = 0
+    for value in truth.values():
+        total = zlib.crc32(value.tobytes() if hasattr(value, "tobytes") else repr(value).encode(), total)
+    return total
+
+
+def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """``itertools.batched``, which Python 3.11 lacks."""
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+# --- all shares together ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric over all examples, and a confidence interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    """None where there is no interval: fewer than two examples."""
+
+
+def summarise(
+    rows: Iterable[Row], task: Task, confidence: float = 0.95, seed: int = 0, resamples: int = 1000
+) -> dict[str, Summary]:
+    """Each metric over all rows (its ``summary``, or the mean) with a percentile bootstrap interval over examples.
+
+    The interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3) speaks of examples drawn
+    independently from where these came from, and is too narrow for few of them. The same rows in any order and the same
+    ``seed`` give the same numbers. Raises DatasetError if no row has values.
+    """
+    import numpy as np
+
+    ordered = sorted(rows, key=lambda row: row.index)
+    usable = [row for row in ordered if row.error is None]
+    if not usable:
+        reason = f", the first ({ordered[0].key}): {ordered[0].error}" if ordered else ": there is none"
+        raise errors.DatasetError(f"no example could be used{reason}", "Look at the data, or at the task's options")
+    metrics = [metric for metric in task.metrics if metric.name in usable[0].values]
+    columns: dict[str, Any] = {}
+    reduce: dict[str, Callable[[Any], Any]] = {}
+    for metric in metrics:
+        columns[metric.name] = [row.values[metric.name] for row in usable]
+        if metric.summary:
+            reduce[metric.name] = _listed(load_reference(metric.summary), columns[metric.name])
+        else:
+            reduce[metric.name] = _mean(np.array(columns[metric.name], dtype=np.float64))
+    count, rng = len(usable), np.random.default_rng(seed)
+    everything = np.arange(count)[None]
+    with np.errstate(invalid="ignore"):  # exact predictions have infinite PSNR
+        values = {name: float(function(everything)[0]) for name, function in reduce.items()}
+        drawn: dict[str, list[Any]] = {name: [] for name in reduce}
+        step = max(1, 2**20 // count)  # resamples at once: bounds the memory
+        for start in range(0, resamples if count > 1 else 0, step):
+            picks = rng.integers(count, size=(min(step, resamples - start), count))
+            for name, function in reduce.items():
+                drawn[name].extend(function(picks))
+    tail = (1 - confidence) / 2 * resamples
+    summaries = {}
+    for name, value in values.items():
+        sample = np.sort(drawn[name])
+        ends = (float(sample[math.floor(tail)]), float(sample[math.ceil(resamples - tail) - 1])) if len(sample) else ()
+        summaries[name] = Summary(value, *ends)
+    return summaries
+
+
+def _mean(column: Any) -> Callable[[Any], Any]:
+    return lambda picks: column[picks].mean(axis=1)
+
+
+def _listed(summary: Callable[[list[Any]], float], column: list[Any]) -> Callable[[Any], Any]:
+    return lambda picks: [float(summary([column[index] for index in pick])) for pick in picks]

@@ -1,0 +1,116 @@
+"""The processes that a launcher started, and keeping other runs out of a folder."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stzoo import errors
+
+T = TypeVar("T")
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that prints and writes: the first of those that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+class Group:
+    """The processes that a launcher started, or this one alone."""
+
+    def __init__(self, device: Any) -> None:
+        self.state: Any = None
+        if "ACCELERATE_USE_CPU" in os.environ:
+            from stzoo.training.launch import check_launcher
+
+            check_launcher()
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            try:
+                from accelerate import PartialState
+            except ImportError:
+                raise errors.DependencyMissing(
+                    "several processes need the package accelerate", "Run: pip install 'stzoo[train]'"
+                ) from None
+            # Nobody waits for the others but at the end, and then as long as their work takes.
+            self.state = PartialState(cpu=str(device) == "cpu", timeout=timedelta(days=30))
+            atexit.register(_leave)
+        self.rank: int = self.state.process_index if self.state else 0
+        self.size: int = self.state.num_processes if self.state else 1
+        self.device = self.state.device if self.state else None
+
+    def main_first(self) -> AbstractContextManager[None]:
+        """Downloads and caches are made by one process, the others find them."""
+        first: AbstractContextManager[None] = self.state.main_process_first() if self.state else nullcontext()
+        return first
+
+    def from_main(self, function: Callable[[], Any]) -> Any:
+        """What the function returns, or raises of stzoo's own, on the main process alone."""
+        result = None
+        if self.rank == 0:
+            try:
+                result = function()
+            except errors.StzooError as problem:
+                if self.state is None:
+                    raise
+                result = problem
+        if self.state:
+            from accelerate.utils import broadcast_object_list
+
+            result = broadcast_object_list([result], from_process=0)[0]
+        if isinstance(result, errors.StzooError):
+            raise result
+        return result
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's value, in the order of the processes."""
+        if not self.state:
+            return [value]
+        from accelerate.utils import gather_object
+
+        values: list[T] = gather_object([value])
+        return values
+
+    def wait(self) -> None:
+        """Until all have come here."""
+        if self.state:
+            self.state.wait_for_everyone()
+
+
+def _leave() -> None:
+    """End the group's own threads: one that wants the interpreter while it shuts down aborts the process."""
+    import torch.distributed as group
+
+    if group.is_initialized():
+        group.destroy_process_group()
+
+
+@contextmanager
+def locked(folder: Path, rank: int) -> Iterator[None]:
+    """Keep other runs out of the folder while this process lives. The main process also looks for what a killed run left.
+
+    Raises ConfigError if the folder is in use.
+    """
+    import filelock
+
+    own = filelock.FileLock(folder / f".lock-{rank}")
+    others = [filelock.FileLock(path) for path in folder.glob(".lock-*") if rank == 0 and path.name != ".lock-0"]
+    try:
+        for lock in (own, *others):
+            lock.acquire(timeout=0)
+    except filelock.Timeout:
+        own.release()
+        raise errors.ConfigError(
+            f"{folder} is in use by another process", "Wait for it, stop it, or give another folder"
+        ) from None
+    finally:
+        for lock in others:
+            lock.release()
+    try:
+        yield
+    finally:
+        own.release()

@@ -1,0 +1,450 @@
+"""The loop: Accelerate moves, shards and scales; the recipe says what is learnt; nothing here knows an architecture."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from stzoo import api, errors
+from stzoo.predictor import Predictor
+from stzoo.recipe import Recipe
+from stzoo.training import batches, checkpoints
+from stzoo.training.job import Job, Progress
+from stzoo.training.launch import check_launcher
+from stzoo.training.request import make_request
+from stzoo.training.run import Run, now, open_folder
+from stzoo.training.watch import Watch
+
+if TYPE_CHECKING:
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from stzoo.data import Source
+
+log = logging.getLogger("stzoo")
+
+
+def finetune(
+    model: str | os.PathLike[str] | None = None,
+    data: Source | Mapping[str, Source] | None = None,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    resume: bool = False,
+    config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Run:
+    """Train a model further on data, or an architecture from scratch; under ``torchrun`` on many processes.
+
+    Args:
+        model: a model as :func:`stzoo.load` takes it, or the name of an architecture, which is then built untrained.
+        data: what :func:`stzoo.data.open_data` takes; for a recipe with several roles, one for each by name.
+        output: the run folder, see :class:`Run`; new or empty unless ``resume``.
+        resume: go on from the last checkpoint in ``output``, to the same weights as without interruption.
+        config: options in a YAML file or a mapping; those given as keywords win.
+        options: see ``stzoo.training.options.OPTIONS``; ``{"recipe.lr": 1e-4}`` sets a key inside a table.
+
+    Raises:
+        ConfigError: an option is unknown or out of range, the folder is in use or is another run.
+        DatasetError: the data does not fit the task; names the file.
+        DiskFull, TrainingFailed: the last complete checkpoint is kept.
+    """
+    check_launcher()
+    trainer = _Trainer(Job(make_request(model, data, output, resume, config, options)))
+    try:
+        trainer.open()
+        return trainer.train()
+    finally:
+        trainer.close()
+
+
+class _Step(nn.Module):
+    """The losses as one forward pass, so that wrappers such as DistributedDataParallel see every use of the network."""
+
+    def __init__(self, module: nn.Module, recipe: Recipe, companions: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.module, self.companions = module, nn.ModuleDict(companions)
+        self._recipe = recipe
+
+    def forward(self, batch: Any, *where: int) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = self._recipe.losses(self.module, batch, *where)
+        return losses
+
+
+class _Trainer:
+    def __init__(self, job: Job) -> None:
+        self.job, self.options, self.recipe = job, job.options, job.recipe
+        self.folder = job.request.output
+        self.lock: Any = None
+        self.asked_to_stop = False
+        self._flag: Tensor | None = None
+        self._rates: dict[str, float] = {}
+        self.accelerator = _accelerator(self.folder, job.options, job.recipe)
+        self.device = self.accelerator.device
+
+    def open(self) -> None:
+        """Open the data, then the folder; only then is anything written."""
+        accelerator, job = self.accelerator, self.job
+        with accelerator.main_process_first():
+            job.open_data()
+        self.plan = job.plan(accelerator.num_processes)
+        run = Run(self.folder)
+        self.watch = Watch(job, self.plan, run, accelerator)
+        if accelerator.is_main_process:
+            needed = _checkpoint_size(job.predictor.module) * (self.options["keep"] + 1)
+            self.lock = open_folder(self.folder, job.request.resume, needed)
+            if not job.request.resume:
+                self.watch.begin()
+            for name in ("best", "last"):
+                checkpoints.recover(self.folder / name)
+        accelerator.wait_for_everyone()
+        if self.options["trackers"]:
+            accelerator.init_trackers("stzoo", config={key: str(value) for key, value in self.options.items()})
+
+    def _build(self) -> None:
+        """Put the networks where they are trained."""
+        options = self.options
+        self.module: nn.Module = self.job.predictor.module.to(self.device)
+        if options["channels_last"]:
+            self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.companions = {key: item.to(self.device) for key, item in self.recipe.companions(self.module).items()}
+        self.average: Any = None
+        if options["ema"] is not None:
+            if self.sharded:
+                raise errors.ConfigError("ema does not work with sharded weights", "Leave one of them out")
+            from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+            averaging = get_ema_multi_avg_fn(options["ema"])  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(self.module, multi_avg_fn=averaging, use_buffers=True)
+        if options["compile"]:
+            self.module.compile()
+
+    def _prepare(self, stage: int) -> None:
+        """Optimizers and wrapped networks of a stage."""
+        accelerator, recipe = self.accelerator, self.recipe
+        name, first, end = self.plan.stages[stage]
+        self.stage, recipe.stage = stage, name
+        accelerator.free_memory()
+        pairs = [] if recipe.closed_form else recipe.optimizers(self.module, end - first)
+        self.schedules: list[LRScheduler] = [schedule for _, schedule in pairs]
+        plugin = accelerator.state.deepspeed_plugin
+        if plugin is not None:  # told here, since no data loader is prepared that would tell it
+            plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = self.options["batch_size"]
+        step = _Step(self.module, recipe, self.companions)
+        prepared = accelerator.prepare(step, *(optimizer for optimizer, _ in pairs))
+        self.optimizers: list[Any]
+        self.step_module, *self.optimizers = prepared if pairs else [prepared]
+
+    @property
+    def sharded(self) -> bool:
+        """Whether no process has all the weights."""
+        return str(self.accelerator.distributed_type.value) in ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+
+    def _current(self) -> Predictor | None:
+        """The predictor with the weights that count now; None on processes that have none."""
+        predictor = self.job.predictor
+        if not self.sharded:
+            module = self.average.module if self.average is not None else self.module
+            self._share_buffers(module)
+            return replace(predictor, module=module)
+        state = self.accelerator.get_state_dict(self.step_module)
+        if not self.accelerator.is_main_process:
+            return None
+        whole = api.create(predictor.architecture.name, device="cpu", **predictor.config)
+        own = {key.removeprefix("module."): value for key, value in state.items() if key.startswith("module.")}
+        whole.module.load_state_dict(own)
+        return replace(predictor, module=whole.module.to(self.device))
+
+    def _share_buffers(self, module: nn.Module) -> None:
+        """Give every process the main one's buffers: running statistics are of each process's own samples."""
+        from accelerate.utils import broadcast
+
+        if self.accelerator.num_processes > 1:
+            with torch.no_grad():
+                for buffer in module.buffers():
+                    buffer.copy_(broadcast(buffer.clone(), from_process=0))
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    def train(self) -> Run:
+        """Train from where the run is to its end."""
+        self._build()
+        watch, run = self.watch, self.watch.run
+        if not (self.job.request.resume and self._resume()):
+            self._prepare(0)
+            if self.accelerator.is_main_process:
+                run.rewind(-1)
+        if watch.progress.step >= self.plan.total:
+            log.warning("%s is finished: there is nothing to go on with", self.folder)
+            return run
+        watch.record(status="running")
+        try:
+            with self._signals():
+                if watch.progress.start is None:
+                    watch.progress.start = self._evaluate()
+                self._fit() if self.recipe.closed_form else self._steps()
+        except KeyboardInterrupt:
+            watch.record(status="interrupted")
+            if self.accelerator.is_main_process:
+                log.warning("stopped. Go on with: stzoo finetune --output %s --resume", self.folder)
+            raise
+        except torch.OutOfMemoryError as problem:
+            watch.record(status="failed")
+            raise errors.TrainingFailed(
+                f"batches of {self.options['batch_size']} do not fit into the device's memory",
+                "Lower batch_size and raise accumulate",
+            ) from problem
+        except BaseException:
+            watch.record(status="failed")
+            raise
+        watch.record(status="finished", finished=now())
+        return run
+
+    def _steps(self) -> None:
+        watch, plan, progress, options = self.watch, self.plan, self.watch.progress, self.options
+        samples = self.job.samples_per_step(self.accelerator.num_processes)
+        stream, logged, done = iter(self._loader()), progress.step, False
+        watch.start_clock()
+        with self._bar() as bar:
+            while not done:
+                started = time.perf_counter()
+                if (stage := plan.stage_at(progress.step)) != self.stage:
+                    self._prepare(stage)
+                self._step(stream)
+                progress.step += 1
+                progress.drawn += samples
+                progress.seconds += time.perf_counter() - started
+                bar.update()
+                stopping, done = self._stopping(), progress.step >= plan.total
+                evaluating = progress.step % plan.evaluate_every == 0 or done
+                saving = progress.step % plan.checkpoint_every == 0 or done or stopping
+                if progress.step % options["log_every"] == 0 or evaluating or saving:
+                    loss = watch.log(progress.step - logged, self._rates)
+                    bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+                    logged = progress.step
+                if evaluating:
+                    self._evaluate()
+                    done = done or progress.since_best >= (options["patience"] or plan.total)
+                if saving or done:
+                    self._checkpoint()
+                if evaluating or saving:
+                    watch.start_clock()
+                if stopping and not done:
+                    watch.keep("last", self._current())
+                    raise KeyboardInterrupt
+        watch.keep("last", self._current())
+
+    def _step(self, stream: Iterator[Any]) -> None:
+        """One optimizer step of every turn."""
+        from accelerate.utils import send_to_device
+
+        accelerator, options, step = self.accelerator, self.options, self.watch.progress.step
+        turns, rank = len(self.optimizers), accelerator.process_index
+        self.step_module.train()
+        for part in range(options["accumulate"]):
+            batch = send_to_device(next(stream), self.device, non_blocking=True)
+            with accelerator.accumulate(self.step_module):
+                for turn, optimizer in enumerate(self.optimizers):
+                    batches.seed_everything(options["seed"], step, part, turn, rank)
+                    with _only(optimizer, self.optimizers):
+                        losses = self.step_module(batch, *((step, turn) if turns > 1 else (step,)))
+                        accelerator.backward(torch.stack(list(losses.values())).sum())
+                    if accelerator.sync_gradients:
+                        if options["clip"] is not None:
+                            accelerator.clip_grad_norm_(_parameters(optimizer), options["clip"])
+                        self._rates[f"lr{turn or ''}"] = optimizer.param_groups[0]["lr"]
+                        optimizer.step()
+                        if not accelerator.optimizer_step_was_skipped:
+                            self.schedules[turn].step()
+                        optimizer.zero_grad()
+                    self.watch.add(losses, 1 / options["accumulate"])
+        with torch.no_grad():
+            self.recipe.after_step(self.module, step)
+        if self.average is not None:
+            self.average.update_parameters(self.module)
+
+    def _loader(self) -> Any:
+        options, accelerator, job = self.options, self.accelerator, self.job
+        return batches.loader(
+            job.sources,
+            batches.Share(options["batch_size"], accelerator.process_index, accelerator.num_processes),
+            self.watch.progress.drawn,
+            workers=options["workers"],
+            pin_memory=self.device.type == "cuda",
+            stream=job.stream,
+            buffer=options["shuffle_buffer"],
+        )
+
+    def _bar(self) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(
+            total=self.plan.total,
+            initial=self.watch.progress.step,
+            unit="step",
+            disable=not self.accelerator.is_main_process or not log.isEnabledFor(logging.WARNING),
+            mininterval=0.5 if sys.stderr.isatty() else 30,  # a log file gets a line now and then
+        )
+
+    def _fit(self) -> None:
+        """Closed-form learning, on the main process."""
+        progress, started = self.watch.progress, time.perf_counter()
+        [source] = self.job.sources.values()
+        found = dict(self.recipe.fit(self.module, source.items)) if self.accelerator.is_main_process else {}
+        progress.step, progress.seconds = 1, time.perf_counter() - started
+        self.watch.write({"step": 1, "seconds": round(progress.seconds, 3)} | found)
+        self.accelerator.wait_for_everyone()
+        self._evaluate()
+        self._checkpoint()
+        self.watch.keep("last", self._current())
+
+    def _evaluate(self) -> dict[str, float]:
+        return self.watch.evaluate(self._current(), sharded=self.sharded)
+
+    # --- stopping -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first Ctrl-C (or SIGTERM) lets the step end, saves and stops; the second one stops at once."""
+
+        def ask(number: int, frame: Any) -> None:
+            if self.asked_to_stop:
+                raise KeyboardInterrupt
+            self.asked_to_stop = True
+            if self.accelerator.is_main_process:
+                log.warning("stopping after this step; once more stops at once")
+
+        before = {}
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before[number] = signal.signal(number, ask)
+        except ValueError:  # not the main thread
+            pass
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stopping(self) -> bool:
+        """Whether any process was asked to stop; all agree on the step. Reads the answer one step late, to wait for nothing."""
+        if self.accelerator.num_processes == 1:
+            return self.asked_to_stop
+        flag = torch.tensor(float(self.asked_to_stop), device=self.device)
+        before, self._flag = self._flag, self.accelerator.reduce(flag, "sum")
+        return before is not None and bool(before.item())
+
+    # --- checkpoints --------------------------------------------------------------------------------------------------
+
+    def _checkpoint(self) -> None:
+        state = {
+            "progress": vars(self.watch.progress),
+            "stage": self.stage,
+            "processes": self.accelerator.num_processes,
+            "schedules": [schedule.state_dict() for schedule in self.schedules],
+            "average": self.average and self.average.state_dict(),
+            "recipe": self.recipe.state_dict(),
+        }
+        step = self.watch.progress.step
+        checkpoints.save(self.accelerator, self.folder / "checkpoints", step, state, self.options["keep"])
+        self.watch.record()
+
+    def _resume(self) -> bool:
+        """Go back to the last complete checkpoint; False if there is none."""
+        found = checkpoints.find(self.folder / "checkpoints")
+        if not found:
+            return False
+        state, processes = checkpoints.load_extra(found[-1]), self.accelerator.num_processes
+        if state["processes"] != processes:
+            log.warning(
+                "%s ran on %d processes and goes on with %d: no sample is lost or repeated, "
+                "but the weights will not be bit for bit the same",
+                self.folder,
+                state["processes"],
+                processes,
+            )
+        self._prepare(state["stage"])
+        self.accelerator.load_state(str(found[-1]))
+        for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(saved)
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.recipe.load_state_dict(state["recipe"])
+        self.watch.progress = Progress(**state["progress"])
+        if self.accelerator.is_main_process:
+            self.watch.run.rewind(self.watch.progress.step)
+        self.accelerator.wait_for_everyone()
+        return True
+
+    def close(self) -> None:
+        """Let go of folder, trackers and processes."""
+        self.accelerator.end_training()
+        if self.lock is not None:
+            self.lock.release()
+        _forget_accelerator()
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _accelerator(folder: Path, options: Mapping[str, Any], recipe: Recipe) -> Any:
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+
+    unused = bool(recipe.without_gradient or options["freeze"]) or len(recipe.stages) > 1
+    try:
+        return Accelerator(
+            cpu=not torch.accelerator.is_available(),  # without it, torchrun on a CPU gives processes that know nothing of each other
+            mixed_precision=options["precision"],
+            gradient_accumulation_steps=options["accumulate"],
+            log_with=list(options["trackers"]) or None,
+            project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "tensorboard")),
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+        )
+    except (ValueError, RuntimeError) as problem:
+        raise errors.ConfigError(f"Accelerate cannot be set up so: {problem}") from problem
+
+
+def _forget_accelerator() -> None:
+    """Let the next run of this process choose its own precision and accumulation: Accelerate keeps them for good."""
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+def _checkpoint_size(module: nn.Module) -> int:
+    """Bytes of one checkpoint: weights and two moments of each."""
+    return 3 * sum(item.numel() * item.element_size() for item in module.parameters())
+
+
+def _parameters(optimizer: Any) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+@contextmanager
+def _only(optimizer: Any, optimizers: list[Any]) -> Iterator[None]:
+    """Let gradients reach the parameters of this optimizer alone."""
+    mine = {id(parameter) for parameter in _parameters(optimizer)} if len(optimizers) > 1 else set()
+    others = [
+        item for other in optimizers for item in _parameters(other) if id(item) not in mine and item.requires_grad
+    ]
+    if len(optimizers) == 1:
+        yield
+        return
+    for item in others:
+        item.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for item in others:
+            item.requires_grad_(True)

@@ -1,0 +1,63 @@
+"""Pictures of a run: predictions, and the curves of its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stzoo.files import atomic_path
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+    from stzoo.predictor import Predictor
+
+
+def draw_predictions(
+    predictor: Predictor, rows: Sequence[Mapping[str, Any]], options: Mapping[str, Any], path: Path
+) -> PILImage | None:
+    """Inputs, truth, prediction and error of some examples, one below the other; None if there are none to draw."""
+    from PIL import Image
+
+    figures = []
+    for row in rows:
+        inputs, truth = predictor.pipeline.example(row, options)
+        items = [tuple(inputs[item.name] for item in predictor.task.inputs)]
+        figures += [item.figure(truth) for item in predictor.predict_batch(items, **options)]
+    if not figures:
+        return None
+    width, height = max(item.width for item in figures), sum(item.height for item in figures)
+    sheet = Image.new("RGB", (width, height), "white")
+    top = 0
+    for item in figures:
+        sheet.paste(item, (0, top))
+        top += item.height
+    path.parent.mkdir(exist_ok=True)
+    with atomic_path(path) as temporary:
+        sheet.save(temporary)
+    return sheet
+
+
+def draw_curves(entries: Sequence[Mapping[str, Any]], path: Path) -> bool:
+    """The losses and evaluations of a run over its steps; False without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    losses = [(entry["step"], entry["loss"]) for entry in entries if "loss" in entry]
+    evaluations = [(entry["step"], entry["evaluation"]) for entry in entries if "evaluation" in entry]
+    names = list(evaluations[0][1]) if evaluations else []
+    figure = Figure(figsize=(3.2 * (1 + len(names)), 2.8), layout="constrained")
+    axes = figure.subplots(1, 1 + len(names), squeeze=False)[0]
+    axes[0].plot([step for step, _ in losses], [loss for _, loss in losses])
+    axes[0].set_title("training loss")
+    for axis, name in zip(axes[1:], names, strict=True):
+        axis.plot([step for step, _ in evaluations], [found[name] for _, found in evaluations], marker="o")
+        axis.set_title(f"validation {name}")
+    for axis in axes:
+        axis.set_xlabel("step")
+        axis.grid(alpha=0.3)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    return True
