@@ -36,7 +36,7 @@ from stzoo import errors, files
 from stzoo.fields import Number, complete_values
 from stzoo.processes import Group, locked
 from stzoo.registry import as_plain
-from stzoo.shards import FATAL, Row, Shards, failed, room
+from stzoo.shards import FATAL, Row, Shards, failed
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -256,8 +256,7 @@ class _Run:
                     f"{self.folder} is not empty (it has {foreign[0]}) and no output of a bulk prediction",
                     "Give another folder",
                 )
-            with room():
-                files.write_atomically(self.folder / MANIFEST, (json.dumps(self.manifest, indent=2) + "\n").encode())
+            files.write_atomically(self.folder / MANIFEST, (json.dumps(self.manifest, indent=2) + "\n").encode())
         except errors.DiskFull:
             raise
         except OSError as problem:
@@ -322,7 +321,7 @@ class _Run:
         """Predict one shard and write it. While a batch is predicted, the next is read and the last is written."""
         rows: list[Row] = []
         written: list[Future[Row]] = []
-        with room():
+        with files.room(self.folder, "Free some space; the same command goes on with the rest"):
             folder = self.shards.start(number)
             for batch in self.batches(jobs, reader, rows):
                 predictions = self.predict(batch, rows)
@@ -411,8 +410,7 @@ class _Run:
             round(seconds, 3),
         )
         text = json.dumps(asdict(report) | {"per_second": round(report.per_second, 3)}, indent=2, ensure_ascii=False)
-        with room():
-            files.write_atomically(self.folder / REPORT, f"{text}\n".encode())
+        files.write_atomically(self.folder / REPORT, f"{text}\n".encode())
         return report
 
 

@@ -55,6 +55,7 @@ class _Card:
 
     def render(self) -> str:
         python, shell = console.usage(self.task, self.load)
+        python = python.replace("\n", "\n\n", 1)  # as formatters want it
         text = Template((resources("stzoo") / "templates" / "card.md.in").read_text(encoding="utf-8")).substitute(
             header=self._header(),
             mark=MARK,

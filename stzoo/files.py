@@ -8,12 +8,16 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from errno import ENOSPC
+from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
 
 from stzoo import errors
 
 log = logging.getLogger("stzoo")
+
+_NO_ROOM = (ENOSPC, EDQUOT, EFBIG)
+_FULL = ("No space left", "File too large", "PytorchStreamWriter failed", "inline_container")
+"""How torch and safetensors tell of a full disk."""
 
 
 def cache_folder() -> Path:
@@ -57,20 +61,32 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 @contextmanager
+def room(where: object, remedy: str | None = None) -> Iterator[None]:
+    """Raise DiskFull where a block finds no space left, no quota, or a file that may not grow; the outermost remedy counts."""
+    try:
+        yield
+    except errors.StzooError as problem:
+        if remedy and isinstance(problem, errors.DiskFull):
+            raise errors.DiskFull(problem.problem, remedy) from problem
+        raise
+    except Exception as problem:
+        if (isinstance(problem, OSError) and problem.errno in _NO_ROOM) or any(text in str(problem) for text in _FULL):
+            raise errors.DiskFull(f"no space left for {where}", remedy or "Free some space and try again") from problem
+        raise
+
+
+@contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` with the same ending; it takes ``path``'s place if the block succeeds."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except OSError as problem:
-        if problem.errno == ENOSPC:
-            raise errors.DiskFull(f"no space left for {path}", "Free some space and try again") from problem
-        raise
+        with room(path):
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

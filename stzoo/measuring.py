@@ -6,11 +6,10 @@ training loop do.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from stzoo import console, errors
 from stzoo.fields import complete_values, suggestion
 from stzoo.hooks import one_line
+from stzoo.predictor import batched
 from stzoo.spec import Baseline, Task, load_reference
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def measure(
     own = range(rank, len(examples), world)
     rows: dict[int, Row] = {}
     shown = own if rank else console.progress(own, len(own), "example")
-    for batch in _batched(shown, batch_size):
+    for batch in batched(shown, batch_size):
         ready: list[tuple[Row, Values, Values]] = []
         for index in batch:
             row = Row(index, examples.key(index))
@@ -173,13 +173,6 @@ def _checksum(truth: Mapping[str, Any]) -> int:
     for value in truth.values():
         total = zlib.crc32(value.tobytes() if hasattr(value, "tobytes") else repr(value).encode(), total)
     return total
-
-
-def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """``itertools.batched``, which Python 3.11 lacks."""
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
 
 
 # --- all shares together ----------------------------------------------------------------------------------------------

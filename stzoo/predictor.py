@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from stzoo import errors
 from stzoo.fields import Field, complete_values
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stzoo.publishing import Published
     from stzoo.recipe import Recipe
 
+T = TypeVar("T")
 Values = dict[str, Any]
 
 CONFIG_FILE = "config.json"
@@ -240,7 +241,7 @@ class Predictor:
         for _, group in itertools.groupby(
             read, key=lambda item: [getattr(value, "shape", None) for value in item.values()]
         ):
-            for chunk in _batched(group, batch_size):
+            for chunk in batched(group, batch_size):
                 yield from self._run(chunk, values)
 
     def _read(self, item: Any, named: Mapping[str, Any], fields: Mapping[str, Field]) -> Values:
@@ -349,7 +350,7 @@ def check_target(field: Field, path: Path) -> None:
         raise errors.MediaError(f"there is no folder {path.parent} to write {path.name} into", "Create it first")
 
 
-def _batched(items: Iterable[Values], size: int) -> Iterator[list[Values]]:
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """``itertools.batched``, which Python 3.11 lacks."""
     iterator = iter(items)
     while chunk := list(itertools.islice(iterator, size)):

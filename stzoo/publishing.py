@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -113,16 +112,14 @@ def publish_all(org: str, *, plugin: str | None = None, private: bool = False) -
 @contextmanager
 def _workplace() -> Iterator[Path]:
     """A temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="stzoo-publish-") as folder:
-        try:
-            yield Path(folder)
-        except OSError as problem:
-            if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise errors.DiskFull(
-                f"no space left in {folder} for a copy of what is to be published",
-                "Free some space, or set TMPDIR to a folder on a larger disk",
-            ) from problem
+    with (
+        tempfile.TemporaryDirectory(prefix="stzoo-publish-") as folder,
+        files.room(
+            f"a copy in {folder} of what is to be published",
+            "Free some space, or set TMPDIR to a folder on a larger disk",
+        ),
+    ):
+        yield Path(folder)
 
 
 def _send(staged: Path, to: upload.Destination, message: str, cache: Path) -> Published:

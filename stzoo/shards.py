@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,20 +23,6 @@ Row = dict[str, Any]
 WEBDATASET = "webdataset"
 FATAL = (errors.DiskFull, errors.DependencyMissing)
 """What no input is to blame for, and no other input would escape."""
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@contextmanager
-def room() -> Iterator[None]:
-    """No space left, no more quota, or a file that may not grow: DiskFull."""
-    try:
-        yield
-    except OSError as problem:
-        if isinstance(problem, errors.StzooError) or problem.errno not in _NO_ROOM:
-            raise
-        raise errors.DiskFull(
-            f"no space left to write to ({problem.strerror})", "Free some space; the same command goes on with the rest"
-        ) from problem
 
 
 def failed(index: int, key: str, problem: Exception) -> Row:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stzoo import errors
+from stzoo import files
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -53,22 +53,13 @@ def load_extra(checkpoint: Path) -> dict[str, Any]:
 
 @contextmanager
 def whole(temporary: Path) -> Iterator[None]:
-    """Remove what was begun if the block fails; tells a full disk from other failures."""
+    """Remove what was begun if the block fails."""
     try:
-        yield
-    except BaseException as problem:
+        with files.room(temporary.parent, "Free some space, then go on with --resume"):
+            yield
+    except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(problem, Exception) and _is_full(problem):
-            raise errors.DiskFull(
-                f"no space left for {temporary.parent}", "Free some space, then go on with --resume"
-            ) from problem
         raise
-
-
-def _is_full(problem: Exception) -> bool:
-    """torch and safetensors tell of a full disk in words of their own."""
-    full = ("No space left", "quota exceeded", "File too large", "PytorchStreamWriter failed", "inline_container")
-    return any(text in str(problem) for text in full)
 
 
 def replace_folder(folder: Path, write: Callable[[Path], Any]) -> None:
