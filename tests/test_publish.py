@@ -447,7 +447,7 @@ def test_offline_and_a_full_disk(hub: HubServer, run: Path, tmp_path: Path) -> N
     publishing.files.write_atomically = full
     stzoo.publish(source, "alice/x")
     """
-    with pytest.raises(Refused, match=r"DiskFull.*no space left in .*TMPDIR"):
+    with pytest.raises(Refused, match=r"DiskFull.*no space left for a copy in .*TMPDIR"):
         person("\n".join(line[4:] for line in full.splitlines()), source=run)
     with pytest.raises(Refused, match="HubOffline.*offline mode forbids"):
         person(
