@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from stzoo import __version__, bulk, console, errors
+from stzoo import __version__, bulk, console, errors, terminal
 from stzoo.evaluation import SETTINGS
 from stzoo.fields import Field, Number, Value, suggestion
 from stzoo.registry import registry
@@ -231,7 +231,7 @@ def _field_argument(group: Any, role: str, field: Field) -> None:
         }
     else:
         options |= {"metavar": "FILE", "help": field.description.replace("%", "%%")}
-    flag = console.flag(field.name)
+    flag = terminal.flag(field.name)
     try:
         action = group.add_argument(flag, **options)
     except argparse.ArgumentError:  # another argument has this name

@@ -12,7 +12,7 @@ from string import Template
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from stzoo import console, errors, files
+from stzoo import errors, files, terminal
 from stzoo.registry import catalogue, registry
 from stzoo.spec import Architecture, Measurement, Model, Requirements, Task, forbids_commercial_use
 
@@ -54,7 +54,7 @@ class _Card:
     tags: Sequence[str] = field(default=())
 
     def render(self) -> str:
-        python, shell = console.usage(self.task, self.load)
+        python, shell = terminal.usage(self.task, self.load)
         python = python.replace("\n", "\n\n", 1)  # as formatters want it
         text = Template((resources("stzoo") / "templates" / "card.md.in").read_text(encoding="utf-8")).substitute(
             header=self._header(),

@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from stzoo import __version__, api, console, errors
+from stzoo import __version__, api, console, errors, terminal
 from stzoo.arguments import UsageError, build_parser
 from stzoo.evaluation import EVALUATION_FILE, evaluate
 from stzoo.fields import Field
@@ -99,14 +99,14 @@ def _list(args: argparse.Namespace) -> int:
     if args.kind:
         specs = [spec for spec in registry().all(kinds[args.kind]) if _matches(spec, args)]
         if args.json:
-            console.print_json({args.kind: specs})
+            terminal.print_json({args.kind: specs})
         else:
             print(console.specs_table(specs))
     else:
         absent = [model for model in registry().not_installed if _matches(model, args)]
         models = _models(args, absent)
         if args.json:
-            console.print_json({"models": [_plain(model) for model in models], "not_installed": absent})
+            terminal.print_json({"models": [_plain(model) for model in models], "not_installed": absent})
         else:
             print(console.models_table(models, absent))
     states = [plugin.status for plugin in registry().plugins]
@@ -158,9 +158,9 @@ def _info(args: argparse.Namespace) -> int:
         print(page(spec))
     elif isinstance(spec, Model):
         found = console.located(spec)
-        console.print_json(_plain(spec) | {"weights_at": None if isinstance(found, Exception) else found})
+        terminal.print_json(_plain(spec) | {"weights_at": None if isinstance(found, Exception) else found})
     else:
-        console.print_json(spec)
+        terminal.print_json(spec)
     return 0
 
 
@@ -185,7 +185,7 @@ def _predict(args: argparse.Namespace) -> int:
     predictions = predictor.predict_batch(args.inputs, batch_size=args.batch_size or 1, **options)
     done = []
     work = zip(args.inputs, targets, predictions, strict=True)
-    for source, paths, prediction in console.progress(work, len(targets), "input"):
+    for source, paths, prediction in terminal.progress(work, len(targets), "input"):
         outputs: dict[str, Any] = {}
         for name, value in prediction.items():
             if name in paths:
@@ -197,10 +197,10 @@ def _predict(args: argparse.Namespace) -> int:
                 number = outputs[name]["value"]
                 shown = f"{source}: {name} {f'{number:.6g}' if isinstance(number, float) else number}"
             if not args.json:
-                console.say(f"{shown}  ({prediction.seconds:.2f} s)")
+                terminal.say(f"{shown}  ({prediction.seconds:.2f} s)")
         done.append({"input": source, "outputs": outputs, "seconds": prediction.seconds})
     if args.json:
-        console.print_json({"model": asdict(predictor.report), "predictions": done})
+        terminal.print_json({"model": asdict(predictor.report), "predictions": done})
     return 0
 
 
@@ -230,7 +230,7 @@ def _predict_data(args: argparse.Namespace) -> int:
     if not is_main_process():
         return 0
     if args.json:
-        console.print_json(asdict(report) | {"per_second": report.per_second})
+        terminal.print_json(asdict(report) | {"per_second": report.per_second})
     else:
         print(console.bulk_page(report))
     return 1 if report.failed else 0
@@ -304,7 +304,7 @@ def _pull(args: argparse.Namespace) -> int:
         if not args.json:
             print(f"{name}  {found[name].source}  {found[name].path}")
     if args.json:
-        console.print_json([{"name": name, **asdict(place)} for name, place in found.items()])
+        terminal.print_json([{"name": name, **asdict(place)} for name, place in found.items()])
     return 0
 
 
@@ -325,7 +325,7 @@ def _import(args: argparse.Namespace) -> int:
         ("not known", "\n".join(notes)),
         ("use it", f" stzoo predict {folder} ..."),
     ]
-    print(console.page(str(folder), rows))
+    print(terminal.page(str(folder), rows))
     return 0
 
 
@@ -382,7 +382,7 @@ def _publish(args: argparse.Namespace) -> int:
         raise UsageError("say what to publish and where", "Write: stzoo publish SOURCE REPO_ID, or --all ORG")
     done = publishing.publish(args.source, args.repo_id, **options)
     if args.json:
-        console.print_json(asdict(done))
+        terminal.print_json(asdict(done))
         return 0
     print(done)
     revision = f' at revision "{done.revision}"' if done.revision != "main" else ""
@@ -399,12 +399,12 @@ def _publish_all(args: argparse.Namespace) -> int:
     for done in publishing.publish_all(args.all, plugin=args.plugin, private=args.private):
         published.append(done)
         if not args.json:
-            console.say(f"{done.repo_id}  {done.commit}  {'published and verified' if done.changed else 'unchanged'}")
+            terminal.say(f"{done.repo_id}  {done.commit}  {'published and verified' if done.changed else 'unchanged'}")
     commits = {done.repo_id: done.commit for done in published}
     if args.output:
         files.write_atomically(Path(args.output), (json.dumps(commits, indent=2) + "\n").encode())
     if args.json:
-        console.print_json([asdict(done) for done in published])
+        terminal.print_json([asdict(done) for done in published])
     elif published:
         print("Record these commits as revision in the models' Weights(...)")
     return 0
@@ -430,13 +430,13 @@ def _card(args: argparse.Namespace) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     results = []
-    for name in console.progress(args.names, len(args.names), "model"):
+    for name in terminal.progress(args.names, len(args.names), "model"):
         results.append(result := api.verify(name, revision=args.revision))
         if not args.json:
             for check, outcome in result.checks.items():
-                console.say(f"{name}: {check} {outcome}")
+                terminal.say(f"{name}: {check} {outcome}")
     if args.json:
-        console.print_json([{"name": item.name, "ok": item.ok, "checks": item.checks} for item in results])
+        terminal.print_json([{"name": item.name, "ok": item.ok, "checks": item.checks} for item in results])
     return 0 if all(item.ok for item in results) else 1
 
 
@@ -451,7 +451,7 @@ def _lock(args: argparse.Namespace) -> int:
 def _plugins(args: argparse.Namespace) -> int:
     plugins = registry().plugins
     if args.json:
-        console.print_json([_plain_plugin(plugin) for plugin in plugins])
+        terminal.print_json([_plain_plugin(plugin) for plugin in plugins])
     else:
         print(console.plugins_table(plugins))
     return 0
@@ -486,13 +486,13 @@ def _doctor(args: argparse.Namespace) -> int:
     problems = len(models) + sum(plugin.status != "ok" for plugin in registered.plugins)
     if args.json:
         plugins = [_plain_plugin(plugin) | {"remedy": console.remedy(plugin)} for plugin in registered.plugins]
-        console.print_json({"environment": environment, "plugins": plugins, "models": models, "problems": problems})
+        terminal.print_json({"environment": environment, "plugins": plugins, "models": models, "problems": problems})
     else:
-        print(console.page("environment", list(environment.items())))
+        print(terminal.page("environment", list(environment.items())))
         for plugin in registered.plugins:
             print(console.plugin_page(plugin))
         if models:
-            print(console.page("models whose config their architecture does not accept", list(models.items())))
+            print(terminal.page("models whose config their architecture does not accept", list(models.items())))
         print("no problems" if not problems else f"{problems} problem{'s' * (problems > 1)}")
     return 1 if problems else 0
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from stzoo import __version__, api, errors, files
-from stzoo.console import flag
 from stzoo.fields import Number, complete_values
 from stzoo.measuring import Row as Row
 from stzoo.measuring import Summary as Summary
@@ -29,6 +28,7 @@ from stzoo.measuring import summarise as summarise
 from stzoo.processes import Group, is_main_process
 from stzoo.registry import as_plain, registry
 from stzoo.spec import Baseline, Measurement, Task
+from stzoo.terminal import flag
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stzoo import console, errors
+from stzoo import errors, terminal
 from stzoo.fields import complete_values, suggestion
 from stzoo.hooks import one_line
 from stzoo.predictor import batched
@@ -80,7 +80,7 @@ def measure(
     compute = load_reference(baseline.compute) if baseline else None
     own = range(rank, len(examples), world)
     rows: dict[int, Row] = {}
-    shown = own if rank else console.progress(own, len(own), "example")
+    shown = own if rank else terminal.progress(own, len(own), "example")
     for batch in batched(shown, batch_size):
         ready: list[tuple[Row, Values, Values]] = []
         for index in batch:

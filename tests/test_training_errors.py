@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,12 @@ def test_an_architecture_that_cannot_learn(tmp_path: Path, plugin: Install) -> N
     )
     with pytest.raises(errors.ConfigError, match="brings no recipe"):
         finetune("still", good(tmp_path / "data"), tmp_path / "run")
+
+
+def test_without_accelerate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(errors.DependencyMissing, match=r"pip install 'stzoo\[train\]'"):
+        finetune("tau", good(tmp_path / "data"), tmp_path / "run")
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------

@@ -56,8 +56,15 @@ def finetune(
     Raises:
         ConfigError: an option is unknown or out of range, the folder is in use or is another run.
         DatasetError: the data does not fit the task; names the file.
+        DependencyMissing: ``stzoo[train]`` is not installed.
         DiskFull, TrainingFailed: the last complete checkpoint is kept.
     """
+    try:
+        import accelerate  # noqa: F401
+    except ImportError:
+        raise errors.DependencyMissing(
+            "training needs the package accelerate", "Run: pip install 'stzoo[train]'"
+        ) from None
     check_launcher()
     trainer = _Trainer(Job(make_request(model, data, output, resume, config, options)))
     try:
