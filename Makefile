@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PLUGINS = $(wildcard plugins/*)
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test check cards clean
+.PHONY: help demo test check cards spaces clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -35,6 +35,9 @@ test: check ## lint, types and the whole test suite
 cards: $(VENV)/.installed ## write model_cards/ and the catalogue again from the registry
 	$(BIN)/stzoo card --all model_cards
 	$(BIN)/python -c "from stzoo.cards import write_catalogue; write_catalogue()"
+
+spaces: $(VENV)/.developing ## write spaces/ again from the registry
+	$(BIN)/stzoo space export --all spaces
 
 clean: ## remove the virtual environment and what was built
 	rm -rf $(VENV) demo build dist plugins/*/build plugins/*/dist

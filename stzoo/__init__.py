@@ -26,6 +26,7 @@ _WHERE = {
     "stzoo.evaluation": "evaluate Evaluation",
     "stzoo.bulk": "predict_data BulkReport",
     "stzoo.mapping": "map_batches BatchPredictor",
+    "stzoo.ui.gallery": "demo",
 }
 _MODULES = ("errors", "fields", "media")
 _HOME = {name: module for module, names in _WHERE.items() for name in names.split()}
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from stzoo.spec import Weights as Weights
     from stzoo.training.loop import finetune as finetune
     from stzoo.training.run import Run as Run
+    from stzoo.ui.gallery import demo as demo
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ from stzoo.evaluation import SETTINGS
 from stzoo.fields import Field, Number, Value, suggestion
 from stzoo.registry import registry
 from stzoo.spec import Architecture, Dataset, Model, Task, load_reference
+from stzoo.ui.limits import LIMITS
 
 _HELP = """\
 A plugin-based model zoo for spatio-temporal vision.
@@ -52,9 +53,7 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> Parser:
     """The whole command line; ``command`` is the name of the command. No plugin is loaded for it."""
     common = Parser(add_help=False)
-    common.add_argument(
-        "-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="say what is done, and show tracebacks"
-    )
+    _verbose(common)
     style: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
     more = "Each command explains itself: stzoo COMMAND --help"
     parser = Parser("stzoo", description=_HELP, epilog=more, parents=[common], **style)
@@ -85,6 +84,12 @@ def _command(name: str, purpose: str, example: str) -> Callable[[Callable[[Parse
         return arguments
 
     return register
+
+
+def _verbose(parser: Parser) -> None:
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help="say what is done, and show tracebacks"
+    )
 
 
 def _json(parser: Parser) -> None:
@@ -396,6 +401,46 @@ def _publish(parser: Parser) -> None:
     parser.add_argument("--name", help="title of the card; default: the repo's name")
     parser.add_argument("--message", help="of the commit")
     _json(parser)
+
+
+@_command("demo", "try models in the browser", "stzoo demo tau-mmnist")
+def _demo(parser: Parser) -> None:
+    _named(parser, "names", Model, metavar="NAME", nargs="*", help="a model or a task; default: everything installed")
+    _named(parser, "--task", Task, help="all models of this task")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is every network; default: 127.0.0.1"
+    )
+    parser.add_argument(
+        "--port",
+        type=_parser_of(Number("port", minimum=1, maximum=65535, integer=True)),
+        help="default: the first free one from 7860",
+    )
+    parser.add_argument("--share", action="store_true", help="also through a public address, made by gradio.live")
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    group = parser.add_argument_group("limits", "Also environment variables: STZOO_DEMO_MAX_FILE_SIZE and so on.")
+    for limit in LIMITS.values():
+        _field_argument(group, "limit", limit)
+
+
+@_command("space", "write and upload Hugging Face Spaces", "stzoo space export tau-mmnist space")
+def _space(parser: Parser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions", required=True)
+    hardware = "such as cpu-basic, zero-a10g or l4x1"
+    export = actions.add_parser("export", help="write the folder of a Space", allow_abbrev=False)
+    _verbose(export)
+    export.usage = "stzoo space export NAME [NAME ...] DIR [--hardware KIND]\n       stzoo space export --all DIR"
+    about = "a model, or a task for all its installed models"
+    _named(export, "names", Model, metavar="NAME", nargs="*", help=about)
+    export.add_argument("folder", metavar="DIR", type=Path, help="new, empty, or written by this command")
+    export.add_argument("--all", action="store_true", help="a folder in DIR for each task of the zoo's models")
+    export.add_argument("--hardware", metavar="KIND", help=f"what it is for, {hardware}; default: what the models need")
+    push = actions.add_parser("push", help="upload the folder of a Space", allow_abbrev=False)
+    _verbose(push)
+    push.add_argument("folder", metavar="DIR", help="as export wrote it")
+    push.add_argument("repo_id", metavar="REPO_ID", help="owner/name; made if there is none")
+    push.add_argument("--private", action="store_true", help="make the Space private; one that is public is refused")
+    push.add_argument("--hardware", metavar="KIND", help=f"ask for hardware, {hardware}; it may cost money")
+    _json(push)
 
 
 @_command("card", "write a model card", "stzoo card tau-mmnist")

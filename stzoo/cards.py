@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 
 CARD = "README.md"
 PICTURE = "prediction.png"
-MARK = "<!-- written by stzoo; remove this line to keep your edits -->"
+MARK_TEXT = "written by stzoo; remove this line to keep your edits"
+MARK = f"<!-- {MARK_TEXT} -->"
 _FRONT_MATTER = re.compile(r"\A---\s*\n.*?\n---[ \t]*(\n|\Z)", re.DOTALL)
+_PLACEHOLDER = re.compile(
+    r"Check out the configuration reference at https://huggingface\.co/docs/hub/spaces-config-reference"
+)
+"""What the Hub writes into a new Space."""
 _EMPTY_SECTION = re.compile(r"^## [^\n]*\n+(?=## |\Z)", re.MULTILINE)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _PATH = re.compile(r"(?<![^\s\"'=,(\[`])(?:~|\.\.|[A-Za-z]:)?[\\/][^\s\"',)\]`]*")
@@ -62,7 +67,7 @@ class _Card:
             name=self.name,
             summary=self.summary,
             picture=f"![{self.picture}]({PICTURE})\n\n{self.picture}" if self.picture else "",
-            facts=_table(("", ""), self.facts),
+            facts=markdown_table(("", ""), self.facts),
             python=python,
             shell=shell,
             results=self.results,
@@ -105,7 +110,7 @@ class _Card:
 
 def is_ours(text: str) -> bool:
     """Whether nobody has written a card of their own: our mark is there, or there is no text at all."""
-    return MARK in text or not _FRONT_MATTER.sub("", text).strip()
+    return MARK in text or not _PLACEHOLDER.sub("", _FRONT_MATTER.sub("", text)).strip()
 
 
 def portable(text: str) -> str:
@@ -137,8 +142,8 @@ def _hub_model(base: str) -> str | None:
     return found.weights.repo if found and found.weights else None
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown; rows whose last cell is empty are left out."""
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; rows whose last cell is empty are left out."""
     shown = [[cell.replace("|", "\\|").replace("\n", "<br>") for cell in row] for row in rows if row[-1]]
     lines = [f"| {' | '.join(row)} |" for row in shown]
     return "\n".join(["| " + " | ".join(header) + " |", "|---" * len(header) + "|", *lines]) if lines else ""
@@ -233,7 +238,7 @@ def _results(metrics: Sequence[Measurement]) -> str:
             label = {"measured": "this model, measured", "baseline": "baseline", "published": "published"}[item.source]
             rows.setdefault(f"{label}: {item.note}" if item.note else label, {})[item.metric] = f"{item.value:g}"
         cells = [[label, *(values.get(name, " ") for name in names)] for label, values in rows.items()]
-        text += f"On {dataset}:\n\n{_table(('', *(name.upper() for name in names)), cells)}\n\n"
+        text += f"On {dataset}:\n\n{markdown_table(('', *(name.upper() for name in names)), cells)}\n\n"
         commands = dict.fromkeys(item.command for item in items if item.command)
         text += "".join(f"Measured with `{command}`.\n\n" for command in commands)
     return text
@@ -368,7 +373,7 @@ def _validation(record: Mapping[str, Any]) -> tuple[str, list[Measurement]]:
         for label, values in (("starting weights", start), (f"this model, step {step}", best))
         if values
     ]
-    table = _table(("", *(name.upper() for name in names)), rows)
+    table = markdown_table(("", *(name.upper() for name in names)), rows)
     text = f"On {dataset}, the weights chosen by `{record.get('monitor')}`:\n\n{table}\n\nMeasured with `{command}`."
     return text, [Measurement(dataset, name, best[name], command=command) for name in names]
 
@@ -379,7 +384,7 @@ def _training(record: Mapping[str, Any], validation: str) -> str:
     length = [f"{steps:,} steps" if steps else "", f"{planned:,} were planned" if planned != steps else ""]
     length.append(f"{epochs:.4g} epochs" if epochs else "")
     versions = record.get("versions") or {}
-    facts = _table(
+    facts = markdown_table(
         ("", ""),
         [
             ("Data", source_text(record.get("data"))),
@@ -391,7 +396,7 @@ def _training(record: Mapping[str, Any], validation: str) -> str:
             ("Software", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ],
     )
-    arguments = _table(
+    arguments = markdown_table(
         ("argument", "value"),
         [
             (f"`{key}`", portable(value if isinstance(value, str) else json.dumps(value)))

@@ -392,6 +392,44 @@ def _publish(args: argparse.Namespace) -> int:
     return 0
 
 
+def _demo(args: argparse.Namespace) -> int:
+    from stzoo.ui import gallery
+
+    blocks = gallery.demo(*args.names, task=args.task, **_given(args, "limit"))
+    _, url, shared = gallery.launch(
+        blocks,
+        server_name=args.host,
+        server_port=args.port,
+        share=args.share,
+        inbrowser=not args.no_browser,
+        quiet=True,
+        prevent_thread_lock=True,
+    )
+    print(*filter(None, (url, shared)), sep="\n", flush=True)
+    blocks.block_thread()
+    return 0
+
+
+def _space(args: argparse.Namespace) -> int:
+    from stzoo.ui import space
+
+    if args.action == "push":
+        done = space.push(args.folder, args.repo_id, private=args.private, hardware=args.hardware)
+        state = "uploaded and verified" if done.changed else "nothing changed, no commit made"
+        if args.json:
+            terminal.print_json(asdict(done))
+        else:
+            print(f"{done}\n{done.repo_id}: {state}")
+        return 0
+    if args.all == bool(args.names) or (args.all and args.hardware):
+        raise UsageError("say which models or tasks", "Write: stzoo space export NAME... DIR, or --all DIR")
+    if args.all:
+        print(*space.export_all(args.folder), sep="\n")
+    else:
+        print(space.export(args.names, args.folder, hardware=args.hardware))
+    return 0
+
+
 def _publish_all(args: argparse.Namespace) -> int:
     from stzoo import files, publishing
 
@@ -530,6 +568,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "import": _import,
     "evaluate": _evaluate,
     "publish": _publish,
+    "demo": _demo,
+    "space": _space,
     "card": _card,
     "verify": _verify,
     "lock": _lock,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+CONTAINERS = "mov,avi,matroska,mpeg,mpegvideo,mpegts,m4v"
+"""What FFmpeg may take a film for. Playlists and lists of files, whatever their ending, would make it open further files."""
 
 
 @dataclass(frozen=True)
@@ -132,11 +134,12 @@ def opened_film(file: File, name: str) -> Iterator[tuple[Any, Any]]:
     except ImportError:
         raise DependencyMissing("reading video files needs PyAV", "Run: pip install 'stzoo[video]'") from None
     try:
-        with av.open(file.opened()) as container:
+        with av.open(file.opened(), options={"format_whitelist": CONTAINERS}) as container:
             yield container, container.streams.video[0]
     except (av.FFmpegError, IndexError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
         raise MediaError(
-            f"{name}: {file} cannot be decoded as a video ({problem})", "Is the file complete?"
+            f"{name}: {file} cannot be decoded as a video ({reason})", "Is the file complete?"
         ) from problem
 
 

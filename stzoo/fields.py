@@ -60,6 +60,8 @@ class Field:
     """What a column of such values is called in the library ``datasets``: ``"Image"``, ``"List(Image)"``."""
     loading: ClassVar[tuple[Value, ...]] = ()
     """Options of :meth:`read` and :meth:`starts` for data sets."""
+    ui: ClassVar[str] = "stzoo.ui.components:Widget"
+    """``"module:class"`` of how it is asked for and shown in a browser (:class:`stzoo.ui.components.Widget`)."""
 
     def read(self, value: Any, requirements: Requirements, **options: Any) -> Any:
         """The value in this field's layout; raises InputError naming what is wrong and what is accepted.
@@ -96,6 +98,7 @@ class Value(Field):
     """A plain value with a default; ``parse`` checks it."""
 
     default: Any = None
+    ui: ClassVar[str] = "stzoo.ui.components:TextWidget"
 
     def accepted(self) -> str:
         """What is accepted, in words that follow "must be"."""
@@ -116,6 +119,7 @@ class Number(Value):
     minimum: float = -math.inf
     maximum: float = math.inf
     integer: bool = False
+    ui: ClassVar[str] = "stzoo.ui.components:NumberWidget"
 
     def accepted(self) -> str:
         kind = "a whole number" if self.integer else "a number"
@@ -144,6 +148,7 @@ class Choice(Value):
     """One of a few values."""
 
     choices: tuple[Any, ...] = ()
+    ui: ClassVar[str] = "stzoo.ui.components:ChoiceWidget"
 
     def accepted(self) -> str:
         return "one of " + ", ".join(repr(choice) for choice in self.choices)
@@ -251,6 +256,7 @@ class Image(Field):
     reads: ClassVar[tuple[str, ...]] = (*IMAGES, *ARRAYS)
     features: ClassVar[tuple[str, ...]] = ("Image",)
     loading: ClassVar[tuple[Value, ...]] = (_RESIZE,)
+    ui: ClassVar[str] = "stzoo.ui.components:ImageWidget"
 
     def read(self, value: Any, requirements: Requirements, **options: Any) -> np.ndarray:
         from stzoo import media
@@ -295,6 +301,7 @@ class Video(Field):
         Number("stride", "Frames from the start of one such example to the next; else frames", minimum=1, integer=True),
         _RESIZE,
     )
+    ui: ClassVar[str] = "stzoo.ui.components:VideoWidget"
 
     def starts(self, value: Any, **options: Any) -> Sequence[int] | None:
         from stzoo import media

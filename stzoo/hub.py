@@ -69,13 +69,14 @@ def fetch(
     offline: bool | None = None,
     token: str | None = None,
     cache: Path | None = None,
+    repo_type: str = "model",
 ) -> Fetched:
-    """A file of a model repo: from the cache if it is there, else from the Hub. What is returned has the right hash.
+    """A file of a repo: from the cache if it is there, else from the Hub. What is returned has the right hash.
 
     The hash is ``sha256`` if given, else the one the Hub states: the sha256 of an LFS or Xet file, git's blob id of any
     other. No request is made for an intact cached file if ``revision`` is a full commit hash or ``sha256`` is given.
     ``offline=True`` forbids requests; ``None`` leaves it to ``HF_HUB_OFFLINE``. ``revision=None`` is ``main``. ``cache`` is
-    a folder to use instead of the client's own cache.
+    a folder to use instead of the client's own cache; ``repo_type`` is ``model``, ``dataset`` or ``space``.
 
     Processes that ask for the same file at once download it once. A file that is damaged in the cache is downloaded
     again and replaced when the new one is complete. If the Hub cannot be reached, the copy that the cache has for this
@@ -88,7 +89,7 @@ def fetch(
         DiskFull: no space left in the cache.
         StzooError: the cache cannot be written; HubError: what answers is not a Hub, or refuses for another reason.
     """
-    wanted = Wanted(repo_id, filename, revision or "main", token, cache)
+    wanted = Wanted(repo_id, filename, revision or "main", token, cache, repo_type)
     return retrying(lambda: _fetch(wanted, sha256, offline), wanted, retries=0)
 
 
@@ -159,6 +160,7 @@ class Wanted:
     revision: str
     token: str | None = None
     cache: Path | None = None
+    repo_type: str = "model"
 
     def __post_init__(self) -> None:
         if not _REPO.fullmatch(self.repo_id) or ".." in self.repo_id:
@@ -175,7 +177,9 @@ class Wanted:
         """The repo's folder in the cache."""
         from huggingface_hub import constants
 
-        return (self.cache or Path(constants.HF_HUB_CACHE)) / "--".join(["models", *self.repo_id.split("/")])
+        return (self.cache or Path(constants.HF_HUB_CACHE)) / "--".join(
+            [f"{self.repo_type}s", *self.repo_id.split("/")]
+        )
 
     @property
     def connect(self) -> str:
@@ -185,7 +189,14 @@ class Wanted:
     def url(self, revision: str) -> str:
         from huggingface_hub import hf_hub_url
 
-        return hf_hub_url(self.repo_id, self.filename, revision=revision)
+        return hf_hub_url(self.repo_id, self.filename, repo_type=self.repo_type, revision=revision)
+
+    @property
+    def home(self) -> str:
+        """The address of the repo's page."""
+        from huggingface_hub import constants
+
+        return f"{constants.ENDPOINT}/{'' if self.repo_type == 'model' else self.repo_type + 's/'}{self.repo_id}"
 
 
 # --- the cache --------------------------------------------------------------------------------------------------------
@@ -435,7 +446,7 @@ def _error_for(problem: Exception, wanted: Wanted) -> errors.StzooError | None:
     from huggingface_hub import errors as theirs
 
     httpx = _client().httpx
-    page, login = f"{constants.ENDPOINT}/{wanted.repo_id}", "set HF_TOKEN or run: hf auth login"
+    page, login = wanted.home, "set HF_TOKEN or run: hf auth login"
     match problem:
         case theirs.HFValidationError():
             return errors.RepoNotFound(f"{wanted}: this cannot be the id of a Hub repo ({problem})", _ID)
@@ -453,6 +464,11 @@ def _error_for(problem: Exception, wanted: Wanted) -> errors.StzooError | None:
                 return errors.AuthenticationFailed(f"{wanted}: the Hub refused the token", f"Get a valid one, {login}")
             if isinstance(problem, theirs.RepositoryNotFoundError):
                 return errors.RepoNotFound(f"{wanted}: no such repository, or a private one", f"If private, {login}")
+            if status == 402 and wanted.repo_type == "space":
+                return errors.HubError(
+                    f"{wanted}: the account's plan or credits do not allow it ({said})",
+                    f"Spaces that run an app need a paid plan, and paid hardware needs credits: {constants.ENDPOINT}/settings/billing",
+                )
             if status in (402, 413, 507) or re.search(r"quota|storage.{0,20} (limit|exceeded)", said, re.IGNORECASE):
                 return errors.HubError(
                     f"{wanted}: the storage quota does not allow it ({said})",

@@ -9,12 +9,12 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stzoo import errors, files, hub
-from stzoo.cards import CARD, is_ours
+from stzoo.cards import CARD, MARK_TEXT, is_ours
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -36,6 +36,8 @@ class Destination(hub.Wanted):
     create_pr: bool = False
     tag: str | None = None
     user: str = ""
+    hardware: str | None = None
+    """What a Space that is made is to run on."""
 
     def __str__(self) -> str:
         return f"publishing to {self.repo_id}"
@@ -46,9 +48,7 @@ class Destination(hub.Wanted):
 
     def page(self, commit: str) -> str:
         """The address of a commit."""
-        from huggingface_hub import constants
-
-        return f"{constants.ENDPOINT}/{self.repo_id}/commit/{commit}"
+        return f"{self.home}/commit/{commit}"
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ def destination(
     create_pr: bool = False,
     revision: str | None = None,
     tag: str | None = None,
+    repo_type: str = "model",
+    hardware: str | None = None,
 ) -> Destination:
     """Check what can be checked before there is anything to upload.
 
@@ -94,7 +96,16 @@ def destination(
         raise errors.RepoNotFound(
             f"{repo_id!r} is not the id of a Hub repo to publish to", "An id looks like owner/name"
         )
-    wanted = Destination(repo_id, "README.md", revision or "main", None, None, private, create_pr, tag)
+    wanted = Destination(
+        repo_id,
+        CARD,
+        revision or "main",
+        repo_type=repo_type,
+        private=private,
+        create_pr=create_pr,
+        tag=tag,
+        hardware=hardware,
+    )
     login = f"Make one that may write at {constants.ENDPOINT}/settings/tokens, then set HF_TOKEN or run: hf auth login"
     if constants.is_offline_mode():
         raise errors.HubOffline(f"{wanted}: offline mode forbids asking the Hub", "Unset HF_HUB_OFFLINE")
@@ -110,7 +121,7 @@ def destination(
             )
         if account.get("auth", {}).get("accessToken", {}).get("role") == "read":
             raise errors.AuthenticationFailed(f"{wanted}: the token of {user} may only read", login)
-    return Destination(repo_id, "README.md", revision or "main", None, None, private, create_pr, tag, user)
+    return replace(wanted, user=user)
 
 
 def upload(paths: Mapping[str, Path], to: Destination, message: str) -> Uploaded:
@@ -140,7 +151,7 @@ def upload(paths: Mapping[str, Path], to: Destination, message: str) -> Uploaded
         wanted = {name: path for name, path in paths.items() if name not in kept}
         if changes and to.create_pr and (number := _proposed(api, to, wanted)):
             ref = f"refs/pr/{number}"
-            commit = api.repo_info(to.repo_id, revision=ref).sha
+            commit = api.repo_info(to.repo_id, revision=ref, repo_type=to.repo_type).sha
             page = f"{to.page('').removesuffix('commit/')}discussions/{number}"
             return Uploaded(str(commit), ref, page, bool(committed), kept)
         url: str | None = None
@@ -151,6 +162,7 @@ def upload(paths: Mapping[str, Path], to: Destination, message: str) -> Uploaded
                     to.repo_id,
                     changes,
                     commit_message=message,
+                    repo_type=to.repo_type,
                     revision=branch,
                     create_pr=to.create_pr,
                     parent_commit=None if to.create_pr else head,
@@ -161,7 +173,7 @@ def upload(paths: Mapping[str, Path], to: Destination, message: str) -> Uploaded
                 raise errors.HubError(f"{to}: {' '.join(str(problem).split())}", "Correct README.md") from problem
             head, url, branch = done.oid, done.pr_url, done.pr_revision or branch
         if to.tag and not tagged:
-            api.create_tag(to.repo_id, tag=to.tag, revision=head, exist_ok=True)
+            api.create_tag(to.repo_id, tag=to.tag, revision=head, repo_type=to.repo_type, exist_ok=True)
         return Uploaded(head, branch, url, bool(committed), kept)
 
     return hub.retrying(attempt, to)
@@ -171,12 +183,19 @@ def _make_repo(api: HfApi, to: Destination) -> None:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        info = api.repo_info(to.repo_id)
+        info = api.repo_info(to.repo_id, repo_type=to.repo_type)
     except GatedRepoError:
         raise
     except RepositoryNotFoundError:
-        api.create_repo(to.repo_id, private=to.private, exist_ok=True)
-        info = api.repo_info(to.repo_id)
+        api.create_repo(
+            to.repo_id,
+            private=to.private,
+            repo_type=to.repo_type,
+            space_sdk="gradio" if to.repo_type == "space" else None,
+            space_hardware=to.hardware,  # type: ignore[arg-type]
+            exist_ok=True,
+        )
+        info = api.repo_info(to.repo_id, repo_type=to.repo_type)
     if to.private and not info.private:
         raise errors.HubError(
             f"{to.repo_id} exists and is public", "Make it private in its settings, or take another name"
@@ -185,17 +204,17 @@ def _make_repo(api: HfApi, to: Destination) -> None:
 
 def _heads(api: HfApi, to: Destination) -> tuple[str, str, str | None]:
     """The branch or ref to commit to, made if there is none; its commit; the commit that has the tag."""
-    refs = api.list_repo_refs(to.repo_id)
+    refs = api.list_repo_refs(to.repo_id, repo_type=to.repo_type)
     branches = {item.name: item.target_commit for item in refs.branches}
     tags = {item.name: item.target_commit for item in refs.tags}
     if to.revision.startswith("refs/"):
-        branches[to.revision] = str(api.repo_info(to.repo_id, revision=to.revision).sha)
+        branches[to.revision] = str(api.repo_info(to.repo_id, revision=to.revision, repo_type=to.repo_type).sha)
     if to.revision not in branches:
         if to.revision in tags or re.fullmatch("[0-9a-f]{40}", to.revision):
             raise errors.RevisionNotFound(
                 f"{to.revision} of {to.repo_id} is no branch, so nothing can be added to it", "Give a branch"
             )
-        api.create_branch(to.repo_id, branch=to.revision, exist_ok=True)
+        api.create_branch(to.repo_id, branch=to.revision, repo_type=to.repo_type, exist_ok=True)
     return to.revision, branches.get(to.revision, branches["main"]), tags.get(to.tag or "")
 
 
@@ -203,7 +222,7 @@ def _tree(api: HfApi, to: Destination, revision: str) -> dict[str, str]:
     """The files of a revision: sha256 of those in LFS, git's blob id of the others."""
     from huggingface_hub import RepoFile
 
-    found = api.list_repo_tree(to.repo_id, recursive=True, revision=revision)
+    found = api.list_repo_tree(to.repo_id, recursive=True, revision=revision, repo_type=to.repo_type)
     return {item.path: item.lfs.sha256 if item.lfs else item.blob_id for item in found if isinstance(item, RepoFile)}
 
 
@@ -234,7 +253,7 @@ def _changes(
         replaced = []
     kept = frozenset[str]()
     if CARD in changed and CARD in present:
-        theirs = hub.fetch(to.repo_id, CARD, revision=head).path.read_text(errors="replace")
+        theirs = _fetch(to, CARD, head).read_text(errors="replace")
         if not is_ours(theirs):
             kept = frozenset({CARD})
             log.warning(
@@ -249,17 +268,25 @@ def _changes(
 
 
 def _is_stzoo(to: Destination, head: str, present: Mapping[str, str]) -> bool:
+    if to.repo_type == "space":
+        return "app.py" in present and MARK_TEXT in _fetch(to, "app.py", head).read_text(errors="replace")
     if "config.json" not in present:
         return False
     try:
-        return "stzoo" in json.loads(hub.fetch(to.repo_id, "config.json", revision=head).path.read_text())
+        return "stzoo" in json.loads(_fetch(to, "config.json", head).read_text())
     except (ValueError, TypeError):
         return False
 
 
+def _fetch(to: Destination, name: str, commit: str) -> Path:
+    return hub.fetch(to.repo_id, name, revision=commit, repo_type=to.repo_type).path
+
+
 def _proposed(api: HfApi, to: Destination, paths: Mapping[str, Path]) -> int | None:
     """The number of an open pull request of this account that has these files."""
-    for item in api.get_repo_discussions(to.repo_id, author=to.user, discussion_type="pull_request"):
+    for item in api.get_repo_discussions(
+        to.repo_id, author=to.user, discussion_type="pull_request", repo_type=to.repo_type
+    ):
         mine = item.is_pull_request and item.author == to.user and item.status in ("open", "draft")
         if mine and not _differing(_tree(api, to, f"refs/pr/{item.num}"), paths):
             return item.num
@@ -275,7 +302,9 @@ def check_uploaded(paths: Mapping[str, Path], to: Destination, done: Uploaded, c
     for name in sorted(paths.keys() - done.kept):
         expected = files.sha256_of(paths[name])
         try:
-            found = hub.fetch(to.repo_id, name, revision=at, sha256=expected, offline=False, cache=cache)
+            found = hub.fetch(
+                to.repo_id, name, revision=at, sha256=expected, offline=False, cache=cache, repo_type=to.repo_type
+            )
         except errors.WeightsCorrupted as problem:
             raise errors.WeightsCorrupted(
                 f"{to.page(done.commit)} is not what was published: {problem.problem}", "Publish again"

@@ -15,6 +15,8 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+ROOT = Path(__file__).parent.parent
+SOURCES = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]
 INFO = """\
 Metadata-Version: 2.1
 Name: {name}
@@ -67,10 +69,20 @@ def plugin(folder: Path, name: str, source: str, *, plugin_name: str = "", **fil
     return build(folder, name, {f"{module}.py": source, **modules}, {plugin_name or name: module})
 
 
+def distributions(folder: Path) -> Path:
+    """Build source distributions of everything in the repository, and wheels from them; returns ``folder``."""
+    for source in SOURCES:
+        command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(source)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
 class Environment:
     """A virtual environment that sees the packages of the running interpreter and has its own on top.
 
-    With ``editable=False`` it does not see what is installed there in editable form: stzoo itself.
+    With ``editable=False`` it does not see what is installed there in editable form, or named by ``PYTHONPATH``: stzoo
+    itself.
     """
 
     def __init__(self, folder: Path, editable: bool = True) -> None:
@@ -82,6 +94,8 @@ class Environment:
         lines = [f"import site; site.addsitedir({path!r})" for path in parents] if editable else parents
         (self.site / "parent.pth").write_text("\n".join(lines) + "\n")
         self.variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COV_"))}
+        if not editable:
+            self.variables.pop("PYTHONPATH", None)
         self.variables["OMP_NUM_THREADS"] = "1"  # for networks this small, threads only get in each other's way
 
     def pip(self, *arguments: str | Path) -> None:

@@ -1,0 +1,353 @@
+"""The demo as an app: the page of one model, or a gallery with a page for each."""
+
+from __future__ import annotations
+
+import base64
+import html
+import logging
+import queue
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stzoo import api, errors, files, media
+from stzoo.console import shown_name
+from stzoo.registry import registry
+from stzoo.spec import Model, Task
+from stzoo.ui.guard import Guard
+from stzoo.ui.limits import Limits, limits
+from stzoo.ui.page import Subject, page
+from stzoo.ui.running import Runner
+from stzoo.ui.web import CSS, gr, theme
+
+# These come with Gradio, whose absence the line above reports.
+from fastapi import FastAPI  # isort: skip
+from starlette.concurrency import run_in_threadpool  # isort: skip
+from starlette.middleware import Middleware  # isort: skip
+from starlette.routing import Mount, Router  # isort: skip
+
+log = logging.getLogger("stzoo")
+
+EAGER = 24
+"""Models up to which all pages are made at once, and all endpoints are those of one app. With more, the page of a model is
+an app of its own, at ``model/<page>``, made when it is first visited."""
+KEPT = 100
+"""Such apps that are kept; those that nobody visited for longest are made anew."""
+SHOWN = 48
+"""Cards that are shown at a time."""
+THUMBNAIL = (320, 128)
+"""Largest width and height of a thumbnail."""
+ANY = "any"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of the gallery."""
+
+    model: Model
+    name: str
+    slug: str
+    """In addresses and names of endpoints."""
+    address: str = ""
+    """Of its page, seen from the gallery."""
+
+
+def demo(*names: str, task: str | None = None, **settings: Any) -> Demo:
+    """A browser demo of models and tasks given by name, of one ``task``, or of everything installed.
+
+    Of one model it is its page, else a gallery with a page for each. ``launch()`` serves it. Each page has an endpoint
+    ``/predict_<model>`` (``-``, ``.`` and ``:`` as ``_``) for ``gradio_client``. No model is loaded before it is used.
+
+    ``settings`` are limits: ``max_file_size``, ``max_pixels``, ``max_frames``, ``time_limit``, ``queue``, ``concurrency``,
+    ``models``; see :mod:`stzoo.ui.limits`. Raises UnknownModel, UnknownTask, DependencyMissing, or InputError.
+    """
+    return Demo(_chosen(names, task), limits(settings))
+
+
+def launch(blocks: gr.Blocks, **options: Any) -> Any:
+    """``blocks.launch``, with what :class:`Demo` sets."""
+    return blocks.launch(**options)
+
+
+def _chosen(names: Sequence[str], task: str | None) -> list[Model]:
+    found: dict[str, Model] = {}
+    tasks = {item.name for item in registry().all(Task)}
+    for name in names:
+        for model in registry().models(task=name) if name in tasks else [api.info(name)]:
+            found[model.qualified_name] = model
+    if task is not None or not names:
+        found |= {model.qualified_name: model for model in registry().models(task=task)}
+    if not found:
+        raise errors.InputError("there is no model to show", "See: stzoo list")
+    return list(found.values())
+
+
+def _entries(models: Sequence[Model]) -> list[Entry]:
+    made: dict[str, Entry] = {}
+    for model in models:
+        name = shown_name(model)
+        slug = re.sub(r"[^0-9a-z]+", "_", name.lower())
+        while slug in made:
+            slug += "_"
+        made[slug] = Entry(model, name, slug, slug if len(models) <= EAGER else f"model/{slug}/")
+    return list(made.values())
+
+
+class Demo(gr.Blocks):  # type: ignore[misc]
+    """The Blocks that :func:`demo` returns: they launch with stzoo's looks and limits."""
+
+    def __init__(self, models: Sequence[Model], given: Limits) -> None:
+        super().__init__(title="stzoo", analytics_enabled=False, delete_cache=(600, 3600))
+        self.limits = given
+        self.runner = Runner(given)
+        self.entries = _entries(models)
+        if len(self.entries) == 1:
+            own = self.page_of(self.entries[0])
+            with self:
+                own.render()
+        else:
+            with self:
+                _gallery(self.entries, Thumbnails(self.runner))
+            for entry in self.entries if len(self.entries) <= EAGER else ():
+                own = self.page_of(entry, back="./")  # outside of any other Blocks, whose part it would become
+                with self.route(entry.name, entry.slug, show_in_navbar=False):
+                    own.render()
+        self.queue(max_size=given["queue"], default_concurrency_limit=None, api_open=False)
+
+    def page_of(self, entry: Entry, back: str = "") -> gr.Blocks:
+        """The page of a model; where that cannot be made, one that says why."""
+        try:
+            others = [item.name for item in self.entries if item is not entry and item.model.task == entry.model.task]
+            subject = Subject(entry.model, self.limits)
+            if not others:
+                others = [shown_name(item) for item in registry().models(task=entry.model.task) if item != entry.model]
+            return page(subject, self.runner, f"predict_{entry.slug}", others, back)
+        except Exception as problem:  # a plugin's field may do anything
+            log.exception("no page for %s", entry.name)
+            reason = str(problem) if isinstance(problem, errors.StzooError) else type(problem).__name__
+            with gr.Blocks(title=f"{entry.name} · stzoo", analytics_enabled=False) as broken:
+                link = f'<p class="stzoo-back"><a href="{back}" target="_self">← All models</a></p>' if back else ""
+                gr.HTML(
+                    f"{link}<h1>{html.escape(entry.name)}</h1><p role='alert'>This model cannot be shown: "
+                    f"{html.escape(reason)}</p>"
+                )
+            return broken
+
+    def launch(self, **options: Any) -> Any:
+        """As ``gr.Blocks.launch``, which see for ``options``."""
+        given = {
+            "app_kwargs": {"middleware": [Middleware(Guard)]},
+            "max_file_size": int(self.limits["max_file_size"] * 1e6),
+            "theme": theme(),
+            "css": CSS,
+            "ssr_mode": False,
+            "show_error": False,
+            "enable_monitoring": False,
+            "run_history": False,
+            "footer_links": ["api", "settings"],
+        } | options
+        if len(self.entries) <= EAGER:
+            return super().launch(**given)
+        wait = not given.pop("prevent_thread_lock", False)
+        started = super().launch(**given, prevent_thread_lock=True)
+        started[0].router.routes.insert(0, Mount("/model", app=_Pages(self)))
+        if wait:
+            self.block_thread()
+        return started
+
+
+class _Pages:
+    """The pages of a large gallery, each an app that is made when it is first asked for (ASGI)."""
+
+    def __init__(self, demo: Demo) -> None:
+        self.demo = demo
+        self.entries = {entry.slug: entry for entry in demo.entries}
+        self.made: OrderedDict[str, Any] = OrderedDict()
+        self.started: set[str] = set()
+        self.lock = threading.Lock()
+        self.router = Router()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        inside = scope["path"].removeprefix(scope.get("root_path", ""))
+        slug = inside.strip("/").partition("/")[0]
+        if slug in self.entries and slug not in self.started:
+            blocks = await run_in_threadpool(self._make, slug)
+            if slug not in self.started:  # another request may have come first
+                self.started.add(slug)
+                blocks.run_startup_events()  # here, where there is an event loop
+                await blocks.run_extra_startup_events()
+        if slug in self.made:
+            self.made.move_to_end(slug)
+        await self.router(scope, receive, send)
+
+    def _make(self, slug: str) -> Any:
+        with self.lock:
+            if slug not in self.made:
+                blocks = self.demo.page_of(self.entries[slug], back="../../")
+                blocks.queue(max_size=self.demo.limits["queue"], default_concurrency_limit=None, api_open=False)
+                size = int(self.demo.limits["max_file_size"] * 1e6)
+                app = gr.mount_gradio_app(
+                    FastAPI(),
+                    blocks,
+                    path="",
+                    theme=theme(),
+                    css=CSS,
+                    max_file_size=size,
+                    ssr_mode=False,
+                    show_error=False,
+                    run_history=False,
+                    enable_monitoring=False,
+                    footer_links=["api", "settings"],
+                )
+                while len(self.made) >= KEPT:
+                    oldest, closed = self.made.popitem(last=False)
+                    closed._queue.close()  # nothing else runs for an app that is mounted
+                    self.started.discard(oldest)
+                    self.router.routes[:] = [item for item in self.router.routes if item.path != f"/{oldest}"]  # type: ignore[attr-defined]
+                self.router.mount(f"/{slug}", app)
+                self.made[slug] = blocks
+            return self.made[slug]
+
+
+# --- the gallery ------------------------------------------------------------------------------------------------------
+
+
+def _gallery(entries: Sequence[Entry], thumbnails: Thumbnails) -> None:
+    gr.HTML("<h1>Models to try</h1>")
+    tasks = sorted({entry.model.task for entry in entries})
+    plugins = sorted({entry.model.plugin for entry in entries})
+    with gr.Row():
+        text = gr.Textbox(label="Search", placeholder="words in name, description, data, licence", scale=2)
+        task = gr.Dropdown([ANY, *tasks], value=ANY, label="Task", min_width=140)
+        plugin = gr.Dropdown([ANY, *plugins], value=ANY, label="Plugin", min_width=140)
+        allowed = gr.Dropdown([ANY, "commercial use allowed"], value=ANY, label="Licence", min_width=140)
+    cards = gr.HTML(_cards(entries[:SHOWN], len(entries), {}))
+    more = gr.Button("Show more", visible=len(entries) > SHOWN)
+    count = gr.State(SHOWN)
+    timer = gr.Timer(3, active=False)
+    failed = [plugin.name for plugin in registry().plugins if plugin.status == "failed"]
+    if failed:
+        gr.Markdown(f"Plugins that did not load: {', '.join(failed)}. See `stzoo doctor`.")
+    filters = [text, task, plugin, allowed]
+
+    def show(*values: Any) -> list[Any]:
+        words, task, plugin, allowed, count = values
+        wanted = (words or "")[:200].lower().split()
+        kept = [
+            entry
+            for entry in entries
+            if task in (ANY, entry.model.task)
+            and plugin in (ANY, entry.model.plugin)
+            and (allowed == ANY or not entry.model.non_commercial)
+            and all(word in " ".join(entry.model.words()).lower() for word in wanted)
+        ]
+        seen = kept[:count]
+        pictures, pending = thumbnails.of([entry.model for entry in seen])
+        return [
+            _cards(seen, len(kept), pictures),
+            gr.Button(visible=len(kept) > len(seen)),
+            count,
+            gr.Timer(active=pending),
+        ]
+
+    def narrow(*values: Any) -> list[Any]:
+        return show(*values, SHOWN)
+
+    def widen(*values: Any) -> list[Any]:
+        return show(*values[:-1], values[-1] + SHOWN)
+
+    shown = [cards, more, count, timer]
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    gr.on([item.change for item in filters], narrow, filters, shown, trigger_mode="always_last", **quiet)
+    more.click(widen, [*filters, count], shown, **quiet)
+    timer.tick(show, [*filters, count], shown, **quiet)
+    blocks = gr.context.Context.root_block
+    blocks.load(narrow, filters, shown, **quiet)
+
+
+def _cards(entries: Sequence[Entry], total: int, pictures: Mapping[str, str]) -> str:
+    items = []
+    for entry in entries:
+        model, picture = entry.model, pictures.get(entry.model.qualified_name)
+        shown = (
+            f'<img src="{picture}" alt="A prediction of {html.escape(entry.name)}">' if picture else "no picture yet"
+        )
+        mark = f"{model.license}: no commercial use" if model.non_commercial else model.license
+        licence = (
+            f'<span class="{"forbidden" if model.non_commercial else "licence"}">{html.escape(mark)}</span>'
+            if mark
+            else ""
+        )
+        items.append(
+            f'<li><a href="{entry.address}" target="_self"><div class="picture">{shown}</div><div class="text">'
+            f"<h3>{html.escape(entry.name)}</h3><p>{html.escape(model.description)}</p>"
+            f'<p class="stzoo-tags"><span>{html.escape(model.task)}</span>{licence}</p></div></a></li>'
+        )
+    count = f"{total} model{'s' * (total != 1)}" + (f", the first {len(entries)}" if total > len(entries) else "")
+    return f'<p role="status">{count}</p><ul class="stzoo-cards">{"".join(items)}</ul>'
+
+
+class Thumbnails:
+    """Pictures of real predictions: made one by one in the background, kept on disk under the sha256 of the weights.
+
+    Only models whose weights are on this machine get one.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.folder = files.cache_folder() / "thumbnails"
+        self._wanted: queue.Queue[Model] = queue.Queue()
+        self._asked: dict[str, bool] = {}
+        """Qualified name -> whether it is still to be made."""
+        self._lock = threading.Lock()
+        self._worker: threading.Thread | None = None
+
+    def of(self, models: Sequence[Model]) -> tuple[dict[str, str], bool]:
+        """The pictures there are, as data addresses by qualified name; and whether some are still being made."""
+        pictures = {}
+        for model in models:
+            if model.weights is None or model.weights.sha256 is None:
+                continue
+            path = self.folder / f"{model.weights.sha256}.png"
+            if path.is_file():
+                pictures[model.qualified_name] = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+            else:
+                self._ask(model)
+        return pictures, any(self._asked.get(model.qualified_name, False) for model in models)
+
+    def _ask(self, model: Model) -> None:
+        with self._lock:
+            if model.qualified_name in self._asked:
+                return
+            self._asked[model.qualified_name] = True
+            self._wanted.put(model)
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="thumbnails", daemon=True)
+                self._worker.start()
+
+    def _work(self) -> None:
+        while True:
+            model = self._wanted.get()
+            try:
+                self.make(model)
+            except Exception as problem:  # no picture is no reason to stop
+                log.info("no thumbnail of %s: %s", model.name, problem)
+            self._asked[model.qualified_name] = False
+
+    def make(self, model: Model) -> Path:
+        """Predict from the model's first example, and keep the picture of the first output."""
+        subject = Subject(model, self.runner.limits)
+        values = next(subject.examples()).values()
+        with self.runner.slots:  # in line with the visitors' own
+            predictor = api.load(model.qualified_name, offline=True)
+            prediction = predictor.predict(*values.values())
+        picture = subject.task.outputs[0].preview(prediction[subject.task.outputs[0].name]).convert("RGB")
+        picture.thumbnail(THUMBNAIL)
+        path = self.folder / f"{predictor.report.sha256}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_atomically(path, media.png_bytes(picture))
+        return path

@@ -1,0 +1,41 @@
+"""Hugging Face ZeroGPU, where a Space has a GPU only while a marked function runs."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from stzoo.errors import StzooError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def borrows_gpu(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: on a ZeroGPU Space the function runs in a process that has the GPU; elsewhere it is the function itself.
+
+    Arguments and results travel between processes, so a function takes the name of a model rather than the network,
+    and looks it up. ZeroGPU wants to see a marked function before the app is launched: mark it where a module defines it.
+    """
+    if os.environ.get("SPACES_ZERO_GPU", "").lower() not in ("1", "t", "true"):  # as the package itself reads it
+        return function
+    spaces: Any = importlib.import_module("spaces")  # there alone, and without types
+
+    @spaces.GPU  # type: ignore[untyped-decorator]
+    def elsewhere(*args: P.args, **kwargs: P.kwargs) -> R | StzooError:
+        try:
+            return function(*args, **kwargs)
+        except StzooError as problem:  # of what is raised there, only the name of the class would arrive
+            return problem
+
+    @functools.wraps(function)
+    def here(*args: P.args, **kwargs: P.kwargs) -> R:
+        result: R | StzooError = elsewhere(*args, **kwargs)
+        if isinstance(result, StzooError):
+            raise result
+        return result
+
+    return here

@@ -1,0 +1,385 @@
+"""The page of one model: made from its task's fields, its spec and its card."""
+
+from __future__ import annotations
+
+import html
+import inspect
+import itertools
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from stzoo import api, errors
+from stzoo.cards import model_card
+from stzoo.console import shown_name
+from stzoo.fields import Field, Value
+from stzoo.registry import registry
+from stzoo.spec import Architecture, Dataset, Model, Requirements, Task, load_reference
+from stzoo.ui.components import Widget, widget
+from stzoo.ui.limits import Limits
+from stzoo.ui.running import Done, Runner, told
+from stzoo.ui.web import gr
+
+KEEP = 3600
+"""Seconds that files of predictions are kept for download."""
+
+Row = Mapping[str, Any]
+
+
+def new_folder() -> Path:
+    """A folder for the files of one prediction, in the only place that is served; old ones are removed."""
+    from gradio.utils import get_upload_folder
+
+    base = Path(get_upload_folder()) / "stzoo"
+    base.mkdir(parents=True, exist_ok=True)
+    for old in base.iterdir():
+        if old.stat().st_mtime < time.time() - KEEP:
+            shutil.rmtree(old, ignore_errors=True)
+    folder = base / secrets.token_hex(16)
+    folder.mkdir()
+    return folder
+
+
+@dataclass(frozen=True)
+class Example:
+    """Inputs that belong to a model, made when they are asked for."""
+
+    label: str
+    values: Callable[[], dict[str, Any]]
+    """Inputs by name, in their fields' layout."""
+
+
+@dataclass
+class Subject:
+    """A model with everything its page needs; making one checks that the page can be made."""
+
+    model: Model
+    limits: Limits
+    name: str = field(init=False)
+    """What ``stzoo.load`` takes."""
+
+    def __post_init__(self) -> None:
+        self.name = shown_name(self.model)
+        self.task = registry().get(Task, self.model.task)
+        self.architecture: Architecture = registry().architecture_of(self.model)
+        self.requirements = self.model.requirements or Requirements()
+        self.inputs = self._widgets(self.task.inputs)
+        self.options = self._widgets(self.task.options)
+        self.outputs = self._widgets(self.task.outputs)
+
+    def _widgets(self, fields: Sequence[Field]) -> list[Widget]:
+        return [widget(item, self.requirements, self.limits) for item in fields]
+
+    def before(self, output: Widget) -> Widget | None:
+        """The input that an output of the same type is compared with: the first one, where it is of that type."""
+        first = self.inputs[0] if self.inputs else None
+        return first if first and type(first.field) is type(output.field) else None
+
+    def examples(self) -> Iterator[Example]:
+        """From the data it was trained on, where that is registered; and what its fields make themselves."""
+        if self.model.trained_on:
+            try:
+                data = registry().get(Dataset, self.model.trained_on)
+            except errors.StzooError:
+                data = None
+            if data and data.task == self.task.name and "test" in data.splits:
+                terms = f" ({data.license})" if data.license else ""
+                yield Example(f"{data.name}, first test example{terms}", lambda: self._first(data.name))
+        if all(type(item.field).sample is not Field.sample for item in self.inputs):
+            yield Example("Synthetic test pattern", self._sample)
+
+    def _first(self, dataset: str) -> dict[str, Any]:
+        whole = replace(self.requirements, frames_in=None)  # an example is longer than what the network is given of it
+        raw = api.dataset(dataset, "test")[0]
+        row = {item.name: item.read(raw[item.name], whole) for item in self.task.columns if item.name in raw}
+        pipeline = load_reference(self.architecture.pipeline or self.task.pipeline)(self.task, self.requirements)
+        defaults = {item.name: getattr(item, "default", None) for item in self.task.options}
+        inputs: dict[str, Any] = pipeline.example(row, defaults)[0]
+        return inputs
+
+    def _sample(self) -> dict[str, Any]:
+        return {item.field.name: item.field.sample(self.requirements) for item in self.inputs}
+
+    def given(self, values: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+        """What ``predict`` takes, from what the components hold."""
+        count = len(self.inputs)
+        inputs = [item.read(value) for item, value in zip(self.inputs, values[:count], strict=True)]
+        options = {item.field.name: item.read(value) for item, value in zip(self.options, values[count:], strict=True)}
+        return inputs, options
+
+    def code(self, name: str, values: Sequence[Any]) -> str:
+        """Python that makes the prediction of these values."""
+        count = len(self.inputs)
+        inputs = [_literal(item, value) for item, value in zip(self.inputs, values[:count], strict=True)]
+        chosen = []
+        for item, value in zip(self.options, values[count:], strict=True):
+            try:
+                read = item.read(value)
+            except errors.StzooError:
+                continue
+            if read != getattr(item.field, "default", None):
+                chosen.append(f"{item.field.name}={_python(read)}")
+        lines = ["import stzoo", "", f"predictor = stzoo.load({_python(name)})"]
+        lines.append(f"prediction = predictor.predict({', '.join([*inputs, *chosen])})")
+        for index, item in enumerate(self.outputs):
+            which = f', "{item.field.name}"' if index else ""
+            if item.field.suffixes:
+                lines.append(f'prediction.save("{item.field.name}{item.field.suffixes[0]}"{which})')
+            else:
+                lines.append(f'print(prediction["{item.field.name}"])')
+        return "\n".join(lines) + "\n"
+
+
+def _python(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _literal(item: Widget, value: Any) -> str:
+    if isinstance(item.field, Value):
+        return _python(value)
+    return _python(Path(value).name if isinstance(value, str) and value else f"{item.field.name}{item.exact}")
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Shown:
+    """The components that one prediction is shown with."""
+
+    subject: Subject
+    prefix: str = ""
+
+    def __post_init__(self) -> None:
+        self.displays = [item.display(before=bool(self.subject.before(item))) for item in self.subject.outputs]
+        self.files = gr.File(label=f"{self.prefix}Download", file_count="multiple", interactive=False)
+        self.facts = gr.Markdown()
+
+    @property
+    def components(self) -> list[Any]:
+        return [*itertools.chain(*self.displays), self.files, self.facts]
+
+    def values(self, done: Done, folder: Path) -> list[Any]:
+        """What the components hold for a prediction."""
+        shown, files = [], []
+        for item in self.subject.outputs:
+            before, value = self.subject.before(item), done.prediction[item.field.name]
+            shown += item.show(value, folder, None if before is None else done.prediction.inputs[before.field.name])
+            files += item.files(value, folder, f"{done.name.replace(':', '-')}-{item.field.name}")
+        return [*shown, files, _facts(done)]
+
+
+def _facts(done: Done) -> str:
+    report = done.report
+    parts = [f"**{done.prediction.seconds:.3f} s** on {done.device}", f"weights: {report.source}"]
+    parts += [f"sha256 `{report.sha256[:12]}`"] if report.sha256 else []
+    return " · ".join([*parts, f"loaded in {report.seconds:.2f} s"])
+
+
+def page(subject: Subject, runner: Runner, endpoint: str, others: Sequence[str] = (), back: str = "") -> Any:
+    """The page of a model, as Blocks.
+
+    Args:
+        subject: the model.
+        runner: runs its predictions.
+        endpoint: name of its endpoint: the task's inputs and options in, its outputs (files, or plain values) out.
+        others: names of models of the same task that it may be compared with.
+        back: address of the gallery; empty if there is none.
+    """
+    with gr.Blocks(title=f"{subject.name} · stzoo", analytics_enabled=False) as blocks:
+        _head(subject, back)
+        with gr.Row():
+            with gr.Column(min_width=300):
+                asked = [item.ask() for item in subject.inputs]
+                looks = [(item, component) for item, component in zip(subject.inputs, asked, strict=True) if item.looks]
+                buttons = [(example, gr.Button(example.label, size="sm")) for example in subject.examples()]
+                asked += [item.ask() for item in subject.options]
+                with gr.Row():
+                    start = gr.Button("Predict", variant="primary", min_width=120)
+                    stop = gr.Button("Stop", variant="stop", min_width=80)
+                for item, component in looks:
+                    _looking(subject, item, component)
+            with gr.Column(min_width=300):
+                shown = _Shown(subject)
+        with gr.Accordion("Use it in code", open=True):
+            code = gr.Code(
+                subject.code(subject.name, [getattr(item, "value", None) for item in asked]),
+                language="python",
+                label="Python: the same prediction",
+                interactive=False,
+            )
+        running = _predicting(subject, runner, start, asked, shown, code)
+        for example, button in buttons:
+            _filling(subject, example, button, asked[: len(subject.inputs)])
+        if others:
+            running.append(_comparing(subject, runner, others, asked))
+        _stopping(runner, stop, running)
+        _about(subject)
+        _endpoint(subject, runner, endpoint, asked)
+    return blocks
+
+
+def _head(subject: Subject, back: str) -> None:
+    model = subject.model
+    tags = "".join(f"<span>{html.escape(text)}</span>" for text in (model.task, f"plugin: {model.plugin}"))
+    if model.license:
+        mark = f"{model.license}: no commercial use" if model.non_commercial else f"licence: {model.license}"
+        tags += f'<span class="{"forbidden" if model.non_commercial else "licence"}">{html.escape(mark)}</span>'
+    link = f'<p class="stzoo-back"><a href="{back}" target="_self">← All models</a></p>' if back else ""
+    gr.HTML(
+        f"{link}<h1>{html.escape(subject.name)}</h1><p>{html.escape(model.description)}</p>"
+        f'<p class="stzoo-tags">{tags}</p>'
+        + (f"<p>Takes {html.escape(model.requirements.describe())}.</p>" if model.requirements else "")
+    )
+
+
+def _predicting(subject: Subject, runner: Runner, button: Any, asked: list[Any], shown: _Shown, code: Any) -> list[Any]:
+    def predict(request: gr.Request, progress: gr.Progress = gr.Progress(), *values: Any) -> list[Any]:  # noqa: B008
+        with told(subject.name):
+            progress(0, "Waiting")
+            inputs, options = subject.given(values)
+            say = lambda text: progress(0.5, text)  # noqa: E731
+            done = runner.predict(subject.name, inputs, options, request.session_hash or "", say)
+            progress(0.9, "Writing files")
+            return [*shown.values(done, new_folder()), subject.code(subject.name, values)]
+
+    event = button.click(predict, asked, [*shown.components, code], api_visibility="private", **_queue(runner))
+    return [event]
+
+
+def _queue(runner: Runner) -> dict[str, Any]:
+    """All predictions of a demo wait in one line."""
+    return {"concurrency_limit": runner.limits["concurrency"], "concurrency_id": "predict"}
+
+
+def _looking(subject: Subject, item: Widget, component: Any) -> None:
+    """Show what was given, where its own component cannot."""
+    with gr.Column(visible=False) as box:
+        displays = item.display()
+
+    def look(value: Any) -> list[Any]:
+        if not value:
+            return [gr.Column(visible=False), *(None for _ in displays)]
+        with told(subject.name):
+            held = item.field.read(item.read(value), subject.requirements)
+            return [gr.Column(visible=True), *item.show(held, new_folder())]
+
+    component.change(look, component, [box, *displays], api_visibility="private", show_progress="minimal")
+
+
+def _filling(subject: Subject, example: Example, button: Any, asked: list[Any]) -> None:
+    def fill() -> Any:
+        with told(subject.name):
+            values, folder = example.values(), new_folder()
+            held = [item.example(values[item.field.name], folder) for item in subject.inputs]
+            return held if len(held) > 1 else held[0]
+
+    button.click(fill, None, asked, api_visibility="private", show_progress="minimal")
+
+
+def _stopping(runner: Runner, button: Any, running: list[Any]) -> None:
+    def stop(request: gr.Request) -> None:
+        runner.stop(request.session_hash or "")
+
+    # Outside the queue: it must not wait behind what it stops. Events still waiting are taken out of the line.
+    button.click(stop, None, None, queue=False, api_visibility="private")
+    button.click(None, None, None, cancels=running, api_visibility="private")
+
+
+def _comparing(subject: Subject, runner: Runner, others: Sequence[str], asked: list[Any]) -> Any:
+    with gr.Accordion("Compare with another model", open=False):
+        other = gr.Dropdown(list(others), value=others[0], label="Model", info="It gets the same input and options")
+        button = gr.Button("Compare")
+        with gr.Row():
+            with gr.Column(min_width=280):
+                gr.Markdown(f"### {subject.name}")
+                own = _Shown(subject)
+            with gr.Column(min_width=280):
+                title = gr.Markdown(f"### {others[0]}")
+                its = _Shown(subject)
+        code = gr.Code(label="Python: the other prediction", language="python", interactive=False)
+
+    def compare(
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+        name: str = "",
+        *values: Any,
+    ) -> list[Any]:
+        with told(subject.name):
+            if name not in others:
+                raise errors.InputError(f"{name!r:.80} cannot be compared with this model")
+            second = Subject(api.info(name), subject.limits)
+            shown: list[Any] = []
+            for item, place in ((subject, own), (second, its)):
+                progress(0.5, f"Predicting with {item.name}")
+                inputs, options = item.given(values)
+                done = runner.predict(item.name, inputs, options, request.session_hash or "")
+                shown += place.values(done, new_folder())
+            return [*shown, f"### {name}", subject.code(name, values)]
+
+    return button.click(
+        compare,
+        [other, *asked],
+        [*own.components, *its.components, title, code],
+        api_visibility="private",
+        **_queue(runner),
+    )
+
+
+def _about(subject: Subject) -> None:
+    model = subject.model
+    if model.metrics:
+        with gr.Accordion("Measured and published numbers", open=False):
+            gr.Dataframe(
+                [[item.dataset, item.metric, f"{item.value:.6g}", item.source, item.note] for item in model.metrics],
+                headers=["data", "metric", "value", "source", "note"],
+                interactive=False,
+                wrap=True,
+            )
+    with gr.Accordion("Model card", open=False):
+        gr.Markdown(model_card(model).split("---\n", 2)[-1])
+
+
+def _endpoint(subject: Subject, runner: Runner, name: str, asked: list[Any]) -> None:
+    """The page for programs: the same inputs and options in; of each output a file that keeps every bit."""
+    outputs: list[Any] = [
+        gr.File(visible=False, label=item.label) if item.exact else gr.JSON(visible=False, label=item.label)
+        for item in subject.outputs
+    ]
+
+    def predict(*values: Any) -> Any:
+        with told(subject.name):
+            inputs, options = subject.given(values)
+            done, folder = runner.predict(subject.name, inputs, options), new_folder()
+            made = []
+            for item in subject.outputs:
+                value = done.prediction[item.field.name]
+                plain = value.tolist() if hasattr(value, "tolist") and not item.exact else value
+                made.append(item.write(value, folder / f"{item.field.name}{item.exact}") if item.exact else plain)
+            return made if len(made) > 1 else made[0]
+
+    predict.__signature__ = _signature(subject)  # type: ignore[attr-defined]
+    about = [f"{item.field.name}: {item.field.description}" for item in (*subject.inputs, *subject.options)]
+    gr.Button(visible=False).click(
+        predict,
+        asked,
+        outputs,
+        api_name=name,
+        api_description=f"{subject.task.description} with {subject.name}. " + "; ".join(about),
+        **_queue(runner),
+    )
+
+
+def _signature(subject: Subject) -> inspect.Signature:
+    """What the endpoint's documentation says: the task's inputs, then its options with their defaults."""
+    parameters: dict[str, inspect.Parameter] = {}
+    for item in (*subject.inputs, *subject.options):
+        name = item.field.name if item.field.name not in parameters else f"{item.field.name}_option"
+        default = getattr(item.field, "default", None) if item in subject.options else inspect.Parameter.empty
+        parameters[name] = inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
+    return inspect.Signature(list(parameters.values()))

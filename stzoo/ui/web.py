@@ -1,0 +1,54 @@
+"""Gradio as stzoo uses it: no telemetry, a theme with the system's own fonts, and how things look."""
+
+from __future__ import annotations
+
+import os
+
+from stzoo.errors import DependencyMissing
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read once, when gradio is imported
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+try:
+    import gradio as gr
+except ImportError:
+    raise DependencyMissing("a demo needs gradio", "Run: pip install 'stzoo[demo]'") from None
+
+__all__ = ["CSS", "gr", "theme"]
+
+_SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
+_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+
+def theme() -> gr.themes.Base:
+    """Calm: slate and teal, little shadow, fonts that are there already."""
+    return gr.themes.Base(
+        primary_hue="teal", secondary_hue="slate", neutral_hue="slate", radius_size="md", font=_SANS, font_mono=_MONO
+    ).set(block_shadow="none", button_primary_shadow="none", block_label_text_weight="500")
+
+
+CSS = """
+.gradio-container { min-width: 0; max-width: min(72rem, 100%) !important; margin: 0 auto !important; }
+.nav-holder { display: none !important; }
+.stzoo-cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(16rem, 100%), 1fr)); gap: 1rem;
+  list-style: none; padding: 0; margin: 0; }
+.stzoo-cards li { margin: 0; padding: 0; }
+.stzoo-cards a { display: flex; flex-direction: column; height: 100%; overflow: hidden; text-decoration: none;
+  color: var(--body-text-color); background: var(--block-background-fill);
+  border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg); }
+.stzoo-cards a:hover { border-color: var(--primary-500); }
+a:focus-visible, button:focus-visible { outline: 3px solid var(--primary-500); outline-offset: 2px; }
+.stzoo-cards .picture { display: flex; align-items: center; justify-content: center; height: 6.5rem;
+  background: var(--background-fill-secondary); color: var(--body-text-color-subdued); font-size: .85rem; }
+.stzoo-cards img { width: 100%; height: 100%; object-fit: contain; image-rendering: pixelated; margin: 0; }
+.stzoo-cards .text { padding: .75rem 1rem 1rem; overflow-wrap: anywhere; text-align: left; }
+.stzoo-cards h3 { margin: 0 0 .25rem; font-size: 1rem; }
+.stzoo-cards p { margin: 0; font-size: .9rem; color: var(--body-text-color-subdued); }
+.stzoo-tags { display: flex; flex-wrap: wrap; gap: .4rem; margin: .5rem 0 0; }
+.stzoo-tags span { padding: .1rem .6rem; border-radius: 99rem; font-size: .8rem; color: var(--body-text-color);
+  border: 1px solid var(--border-color-primary); }
+.stzoo-tags .forbidden { color: #7c2d12; background: #ffedd5; border-color: #fb923c; font-weight: 600; }
+.dark .stzoo-tags .forbidden { color: #ffedd5; background: #7c2d12; }
+.stzoo-pixels video, .stzoo-pixels img { image-rendering: pixelated; }
+@media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
+"""

@@ -1,0 +1,453 @@
+"""Demos: pages made from fields, endpoints that give exactly what ``predict`` gives, a gallery that loads nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from commandline import TOY, Install, plugin, run_python  # noqa: F401 (a fixture)
+from PIL import Image
+
+import stzoo
+from stzoo import errors, media, registry
+from stzoo.spec import Model, Requirements
+
+gradio_client = pytest.importorskip("gradio_client", reason="demos need gradio: pip install 'stzoo[demo]'")
+
+NAMES = ("tau-mmnist", "simvp-mmnist")
+
+FIELD = (
+    TOY.replace(
+        "@hookimpl\ndef stzoo_tasks",
+        '''
+import dataclasses
+from typing import ClassVar
+from stzoo.fields import Field
+
+@dataclasses.dataclass(frozen=True)
+class Level(Field):
+    """A number between two marks, on a dial of its own."""
+    ui: ClassVar[str] = "toy.dial:Dial"
+
+    def read(self, value, requirements, **options):
+        import numpy
+        return numpy.float32(value)
+
+    def sample(self, requirements):
+        return 0.5
+
+@dataclasses.dataclass(frozen=True)
+class Lost(Level):
+    ui: ClassVar[str] = "toy.nowhere:Widget"
+
+@hookimpl
+def stzoo_tasks''',
+        1,
+    )
+    + """
+
+@hookimpl(specname="stzoo_tasks")
+def more_tasks():
+    yield Task("dialling", inputs=(Level("level", "How much"),), outputs=(Number("double"),), pipeline="toy:Double")
+    yield Task("losing", inputs=(Lost("level"),), outputs=(Number("double"),))
+
+@hookimpl(specname="stzoo_architectures")
+def more_architectures():
+    yield Architecture("dial", "dialling", "toy:build")
+    yield Architecture("lost", "losing", "toy:build")
+
+@hookimpl(specname="stzoo_models")
+def more_models():
+    yield Model("dial-one", "dial")
+    yield Model("lost-one", "lost")
+
+class Double(Pipeline):
+    def forward(self, module, batch, options):
+        return {"double": batch["level"] * 2}
+
+    def postprocess(self, outputs, values):
+        return dict(outputs)
+"""
+)
+
+DIAL = """
+import gradio as gr
+from stzoo.ui.components import Widget
+
+class Dial(Widget):
+    looks = False
+
+    def ask(self):
+        return gr.Slider(0, 1, value=0.5, label=self.label)
+
+    def read(self, value):
+        return value
+
+    def example(self, value, folder):
+        return value
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    monkeypatch.setenv("STZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+
+
+@pytest.fixture
+def serve() -> Iterator[Any]:
+    """Serves a demo on a free port; returns its address."""
+    running = []
+
+    def start(blocks: Any) -> str:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        url: str = stzoo_launch(blocks, server_port=port)
+        running.append(blocks)
+        return url
+
+    yield start
+    for blocks in running:
+        blocks.close(verbose=False)
+
+
+def stzoo_launch(blocks: Any, **options: Any) -> str:
+    from stzoo.ui.gallery import launch
+
+    url: str = launch(blocks, prevent_thread_lock=True, quiet=True, **options)[1]
+    return url
+
+
+def client(url: str, folder: Path) -> Any:
+    return gradio_client.Client(url, verbose=False, download_files=str(folder), analytics_enabled=False)
+
+
+def handler(blocks: Any, name: str, index: int = 0) -> Any:
+    """The function behind an event of a page, by its name."""
+    return [item.fn for item in blocks.fns.values() if item.name == name][index]
+
+
+def clip(folder: Path, frames: int = 10) -> Path:
+    path = folder / "clip.npz"
+    media.write_video(media.sample_clip(frames, Requirements(channels=1, native_size=(64, 64))), path)
+    return path
+
+
+# --- endpoints --------------------------------------------------------------------------------------------------------
+
+
+def test_endpoints_give_bit_for_bit_what_predict_gives(tmp_path: Path, serve: Any) -> None:
+    source, visitor = clip(tmp_path), client(serve(stzoo.demo(*NAMES)), tmp_path)
+    for name in NAMES:
+        predictor = stzoo.load(name, device="cpu")
+        for options in ({}, {"horizon": 12}):
+            endpoint = f"/predict_{name.replace('-', '_')}"
+            answer = visitor.predict(gradio_client.handle_file(source), api_name=endpoint, **options)
+            with np.load(answer) as stored:
+                assert np.array_equal(stored["video"], predictor.predict(source, **options).video)
+
+
+def test_endpoints_are_documented_with_the_tasks_names_types_and_defaults(tmp_path: Path, serve: Any) -> None:
+    described = client(serve(stzoo.demo("tau-mmnist")), tmp_path).view_api(return_format="dict", print_info=False)
+    (endpoint,) = described["named_endpoints"].values()
+    video, horizon = endpoint["parameters"]
+    assert (video["parameter_name"], video["python_type"]["type"]) == ("video", "filepath")
+    assert (horizon["parameter_name"], horizon["parameter_has_default"]) == ("horizon", True)
+    assert horizon["type"]["type"] == "integer"
+    assert list(described["named_endpoints"]) == ["/predict_tau_mmnist"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("clip.npz", {"horizon": -1}, "must be a whole number from 1 to 10000"),
+        ("clip.npz", {"horizon": "many"}, "must be a whole number"),
+        ("text.mp4", {}, "cannot be decoded as a video"),
+        ("short.npz", {}, "4 frames, the model needs 10"),
+        ("long.npz", {}, "this demo takes 20"),
+        ("large.npz", {}, "million pixels, this demo takes 0.1"),
+        ("large.gif", {}, "million pixels, this demo takes 0.1"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_sentence(
+    tmp_path: Path, serve: Any, name: str, options: dict[str, Any], said: str
+) -> None:
+    clip(tmp_path)
+    clip(tmp_path, 4).rename(tmp_path / "short.npz")
+    clip(tmp_path, 21).rename(tmp_path / "long.npz")
+    np.savez(tmp_path / "large.npz", np.zeros((10, 200, 200), np.uint8))
+    media.write_video(np.random.default_rng(0).random((10, 1, 200, 200), np.float32), tmp_path / "large.gif")
+    clip(tmp_path)
+    (tmp_path / "text.mp4").write_text("no film")
+    visitor = client(serve(stzoo.demo("tau-mmnist", max_frames=20, max_pixels=0.1)), tmp_path)
+    file = gradio_client.handle_file(tmp_path / name)
+    with pytest.raises(Exception, match=said) as told:
+        visitor.predict(file, api_name="/predict_tau_mmnist", **options)
+    assert "Traceback" not in str(told.value)
+    assert str(tmp_path) not in str(told.value)
+
+
+def test_a_prediction_that_takes_too_long_or_is_stopped_ends(tmp_path: Path) -> None:
+    from stzoo.ui.limits import limits
+    from stzoo.ui.running import Runner, Stopped
+
+    source = clip(tmp_path)
+    with pytest.raises(Stopped, match=r"longer than 0\.2 s"):
+        Runner(limits({"time_limit": 0.2})).predict("tau-mmnist", [source], {"horizon": 10_000})
+    runner, ended = Runner(limits({})), []
+
+    def wait() -> None:
+        try:
+            runner.predict("tau-mmnist", [source], {"horizon": 10_000}, session="a")
+        except Stopped as problem:
+            ended.append(problem)
+
+    started = threading.Event()
+    thread = threading.Thread(target=lambda: (started.set(), wait()))
+    thread.start()
+    started.wait()
+    while not ended and thread.is_alive():
+        runner.stop("b")  # somebody else
+        runner.stop("a")
+        thread.join(0.05)
+    assert str(ended[0]) == "Stopped"
+
+
+def test_no_more_models_are_kept_than_allowed() -> None:
+    from stzoo.ui.running import Predictors
+
+    kept = Predictors(1)
+    first = kept.get("tau-mmnist")
+    assert kept.get("tau-mmnist") is first
+    kept.get("simvp-mmnist")
+    assert len(kept) == 1
+    assert kept.get("tau-mmnist") is not first
+
+
+def test_limits_come_from_keywords_then_the_environment_then_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stzoo.ui.limits import LIMITS, limits
+
+    monkeypatch.setenv("STZOO_DEMO_QUEUE", "7")
+    monkeypatch.setenv("STZOO_DEMO_MODELS", "3")
+    found = limits({"models": 2})
+    assert (found["queue"], found["models"], found["max_frames"]) == (7, 2, LIMITS["max_frames"].default)
+    with pytest.raises(errors.InputError, match="max_file_size"):
+        stzoo.demo("tau-mmnist", max_file_size=-1)
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_predicts_its_examples_and_gives_the_code_that_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gradio as gr
+
+    blocks = stzoo.demo("tau-mmnist")
+    example = handler(blocks, "fill")()
+    expected = stzoo.dataset("moving-mnist", "test")[0]["video"][:10]
+    assert np.array_equal(media.read_video(example, "example", 1), media.read_video(expected, "example", 1))
+    request = gr.Request(session_hash="a")
+    film, strip, files, facts, code = handler(blocks, "predict")(request, lambda *_: None, example, "12")
+    assert Path(film).suffix == ".mp4"
+    assert strip.height == 64
+    assert {Path(file).suffix for file in files} == set(stzoo.fields.Video.suffixes)
+    assert "s** on c" in facts
+    monkeypatch.chdir(Path(example).parent)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    exact = next(file for file in files if file.endswith(".npz"))
+    with np.load(exact) as stored:
+        assert np.array_equal(stored["video"], names["prediction"].video)
+
+
+def test_two_models_are_compared_on_one_input(tmp_path: Path) -> None:
+    import gradio as gr
+
+    blocks = stzoo.demo("tau-mmnist")
+    values = handler(blocks, "compare")(gr.Request(), lambda *_: None, "simvp-mmnist", str(clip(tmp_path)), "")
+    own, its = values[2], values[6]
+    for name, files in (("tau-mmnist", own), ("simvp-mmnist", its)):
+        with np.load(next(file for file in files if file.endswith(".npz"))) as stored:
+            assert np.array_equal(stored["video"], stzoo.load(name, device="cpu").predict(clip(tmp_path)).video)
+    assert "simvp-mmnist" in values[-1]
+
+
+def test_a_page_shows_the_licence_the_numbers_and_the_card(plugin: Install) -> None:  # noqa: F811
+    plugin("toy", TOY)
+    shown = str(stzoo.demo("subtraction-pairs").get_config_file()["components"])
+    assert "cc-by-nc-4.0: no commercial use" in shown
+    assert "12.5" in shown
+    assert "Ein schönes Modell" in shown
+    assert "no commercial use" not in str(stzoo.demo("tau-mmnist").get_config_file()["components"])
+
+
+def test_pictures_that_become_pictures_are_compared_with_a_slider(
+    plugin: Install,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    plugin("toy", TOY)
+    kinds = [item["type"] for item in stzoo.demo("subtraction-pairs").get_config_file()["components"]]
+    assert kinds.count("imageslider") == 2 * 3  # difference and map, once alone and twice to compare models
+    assert "imageslider" not in [item["type"] for item in stzoo.demo("tau-mmnist").get_config_file()["components"]]
+
+    from stzoo.ui.components import ImageWidget
+    from stzoo.ui.limits import limits
+
+    widget = ImageWidget(stzoo.fields.Image("picture"), Requirements(), limits({}))
+    before, after = np.zeros((3, 4, 4), np.float32), np.ones((3, 8, 8), np.float32)
+    ((left, right),) = widget.show(after, tmp_path, before)
+    assert left.size == right.size == (256, 256)
+    Image.new("1", (5000, 5000)).save(tmp_path / "bomb.png")
+    with pytest.raises(errors.InputError, match=r"25\.0 million pixels"):
+        widget.read(str(tmp_path / "bomb.png"))
+
+
+def test_a_third_partys_field_gets_a_page_and_a_broken_one_keeps_its_error_to_itself(
+    plugin: Install,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    serve: Any,
+) -> None:
+    from torch import nn
+
+    (plugin("toy", FIELD) / "toy" / "dial.py").write_text(DIAL)
+    registered = registry.registry()
+    from stzoo.predictor import LoadReport, Predictor
+
+    def load(name: str, **_: Any) -> Predictor:
+        model = stzoo.info(name)
+        task = registered.get(stzoo.Task, model.task)
+        return Predictor(nn.Linear(1, 1), registered.architecture_of(model), task, {}, LoadReport(name, "none"), model)
+
+    monkeypatch.setattr("stzoo.api.load", load)
+    url = serve(stzoo.demo("dial-one", "lost-one", "subtraction-empty"))
+    visitor = client(url, tmp_path)
+    assert visitor.predict(0.25, api_name="/predict_dial_one") == 0.5
+    pages = {
+        name: httpx.get(url + name, trust_env=False).text for name in ("dial_one", "lost_one", "subtraction_empty")
+    }
+    assert ["cannot be shown" in page for page in pages.values()] == [False, True, False]
+    assert "toy.nowhere" in pages["lost_one"]
+    assert "Traceback" not in pages["lost_one"]
+
+
+# --- the gallery ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crowd() -> Iterator[None]:
+    """2,000 more models."""
+    registry._registry.cache_clear()
+    registered, model = registry.registry(), stzoo.info("tau-mmnist")
+    owner = next(item for item in registered.plugins if item.name == model.plugin)
+    more = [dataclasses.replace(model, name=f"many-{index}", license="cc-by-nc-4.0") for index in range(2000)]
+    owner.specs["models"] = [*owner.specs["models"], *more]
+    registered._register()
+    yield
+    registry._registry.cache_clear()
+
+
+def test_a_gallery_of_2000_models_makes_pages_when_they_are_visited_and_loads_nothing(
+    crowd: None, tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stzoo.ui import gallery, running
+
+    made: list[str] = []
+    loaded, original = running.Predictors(4), gallery.page
+    monkeypatch.setattr(running, "PREDICTORS", loaded)
+    monkeypatch.setattr(gallery, "page", lambda *args: made.append(args[0].name) or original(*args))
+    url = serve(stzoo.demo())
+    front = httpx.get(url, trust_env=False)
+    assert front.status_code == 200
+    assert "2002 models" in front.text
+    assert (made, len(loaded)) == ([], 0)
+    page = httpx.get(f"{url}model/many_1999/", trust_env=False)
+    assert page.status_code == 200
+    assert made == ["many-1999"]
+    answer = client(f"{url}model/many_1999/", tmp_path).predict(
+        gradio_client.handle_file(clip(tmp_path)), api_name="/predict_many_1999"
+    )
+    with np.load(answer) as stored:
+        assert np.array_equal(stored["video"], stzoo.load("tau-mmnist", device="cpu").predict(clip(tmp_path)).video)
+    assert httpx.get(f"{url}model/nothing/", trust_env=False).status_code == 404
+
+
+def test_the_gallery_is_filtered(crowd: None) -> None:
+    show = handler(stzoo.demo(), "narrow")
+
+    def names(*filters: str) -> str:
+        return str(show(*filters)[0])
+
+    assert "2002 models, the first 48" in names("", "any", "any", "any")
+    assert "2 models" in names("", "any", "any", "commercial use allowed")
+    assert "1 model<" in names("many-1999 mnist", "video-prediction", "video-prediction", "any").replace(
+        "1 model</p", "1 model<"
+    )
+    assert "0 models" in names("nothing like it", "any", "any", "any")
+
+
+def test_thumbnails_are_real_predictions_kept_under_the_hash_of_the_weights(tmp_path: Path) -> None:
+    from stzoo.ui.gallery import THUMBNAIL, Thumbnails
+    from stzoo.ui.limits import limits
+    from stzoo.ui.running import Runner
+
+    model: Model = stzoo.info("tau-mmnist")
+    assert model.weights is not None
+    thumbnails = Thumbnails(Runner(limits({})))
+    path = thumbnails.make(model)
+    assert path.name == f"{model.weights.sha256}.png"
+    example = stzoo.dataset("moving-mnist", "test")[0]["video"][:10]
+    strip = media.strip(stzoo.load("tau-mmnist", device="cpu").predict(example).video)
+    strip.thumbnail(THUMBNAIL)
+    assert Image.open(path).tobytes() == strip.tobytes()
+    pictures, pending = thumbnails.of([model])
+    assert pictures[model.qualified_name].startswith("data:image/png;base64,")
+    assert not pending
+
+
+def test_names_and_tasks_choose_what_is_shown() -> None:
+    from stzoo.ui.gallery import _chosen
+
+    assert [model.name for model in _chosen(["video-prediction"], None)] == ["simvp-mmnist", "tau-mmnist"]
+    assert [model.name for model in _chosen(["tau-mmnist"], None)] == ["tau-mmnist"]
+    assert len(_chosen([], "video-prediction")) == 2
+    with pytest.raises(errors.UnknownModel, match="Did you mean"):
+        stzoo.demo("tau-mnist")
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_the_address_and_serves(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "stzoo", "demo", "tau-mmnist", "--no-browser", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            assert url == f"http://127.0.0.1:{port}/"
+            assert httpx.get(url, trust_env=False).status_code == 200
+        finally:
+            process.terminate()
+
+
+def test_gradio_is_imported_only_for_demos_and_its_absence_is_told(tmp_path: Path) -> None:
+    quiet = run_python(["-c", "import sys, stzoo, stzoo.cli; stzoo.models(); print('gradio' in sys.modules)"])
+    assert quiet.stdout == "False\n", quiet.stderr
+    (tmp_path / "gradio.py").write_text("raise ImportError('not here')")
+    absent = run_python(["-m", "stzoo", "demo"], PYTHONPATH=f"{tmp_path}:{os.pathsep.join(sys.path)}")
+    assert absent.returncode == 2
+    assert "pip install 'stzoo[demo]'" in absent.stderr
