@@ -220,7 +220,12 @@ def test_ctrl_c_says_how_to_go_on(tiny: Path, data: Path, tmp_path: Path) -> Non
     words = map(
         str, (*ONE, "predict", tiny, "--data", data, "--shard-size", 1, "--horizon", 2000, "-o", tmp_path / "out")
     )
-    process = subprocess.Popen(list(words), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        list(words),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell lets it be ignored
+    )
     deadline = time.monotonic() + 60
     while not list((tmp_path / "out" / "shards").glob("shard-*")) and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -48,8 +48,11 @@ def draw_curves(entries: Sequence[Mapping[str, Any]], path: Path) -> bool:
     losses = [(entry["step"], entry["loss"]) for entry in entries if "loss" in entry]
     evaluations = [(entry["step"], entry["evaluation"]) for entry in entries if "evaluation" in entry]
     names = list(evaluations[0][1]) if evaluations else []
-    figure = Figure(figsize=(3.2 * (1 + len(names)), 2.8), layout="constrained")
-    axes = figure.subplots(1, 1 + len(names), squeeze=False)[0]
+    count = 1 + len(names)
+    columns = min(count, 4)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.6 * rows), layout="constrained")
+    axes = [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
     axes[0].plot([step for step, _ in losses], [loss for _, loss in losses])
     axes[0].set_title("training loss")
     for axis, name in zip(axes[1:], names, strict=True):
