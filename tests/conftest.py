@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import wheels
+from hubserver import HubServer
 
 # Set before anything is imported: huggingface_hub and torch read their settings once.
 _home = tempfile.TemporaryDirectory(prefix="stzoo-tests-")
@@ -18,6 +20,22 @@ for variable in list(os.environ):
 
 # One thread: networks of tests are small, and threads that wait for each other on a busy machine take many times longer.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    """A Hub for the tests of one file."""
+    with HubServer(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(server: HubServer) -> HubServer:
+    """That Hub, with nothing asked of it yet and no fault planned."""
+    server.faults.clear()
+    server.requests.clear()
+    server.ranges = True
+    return server
 
 
 @pytest.fixture(scope="session")

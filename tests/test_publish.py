@@ -93,19 +93,6 @@ class Person:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
-    with HubServer(tmp_path_factory.mktemp("hub")) as hub:
-        yield hub
-
-
-@pytest.fixture
-def hub(server: HubServer) -> HubServer:
-    server.faults.clear()
-    server.requests.clear()
-    return server
-
-
-@pytest.fixture(scope="module")
 def person(server: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     process = Person(server, tmp_path_factory.mktemp("home"))
     yield process

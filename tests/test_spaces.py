@@ -139,7 +139,7 @@ def test_a_published_model_has_its_picture_as_thumbnail(monkeypatch: pytest.Monk
     model = registry().get(stzoo.Model, "tau-mmnist")
     assert model.weights
     published = replace(model, weights=replace(model.weights, revision="b" * 40))
-    monkeypatch.setattr(space, "_shown", lambda names: [published])
+    monkeypatch.setattr(space, "chosen", lambda names: [published])
     data = front_matter(space.render(["tau-mmnist"])["README.md"])
     assert data["thumbnail"] == f"https://huggingface.co/stzoo/tau-mmnist/resolve/{'b' * 40}/prediction.png"
 
@@ -245,19 +245,6 @@ except InputError as problem:
 
 
 # --- uploading --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
-    with HubServer(tmp_path_factory.mktemp("hub")) as hub:
-        yield hub
-
-
-@pytest.fixture
-def hub(server: HubServer) -> HubServer:
-    server.faults.clear()
-    server.requests.clear()
-    return server
 
 
 @pytest.fixture(scope="module")

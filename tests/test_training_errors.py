@@ -50,6 +50,7 @@ def one_clip(folder: Path) -> Path:
     return make_clips(folder, 1, size=16)
 
 
+CLIPS = [{"video": np.zeros((8, 1, 16, 16), np.float32)}] * 3
 DATA: dict[str, tuple[Callable[[Path], Any], dict[str, Any], type[Exception], str]] = {
     "a file that is no clip": (text_file, {}, errors.DatasetError, "notes.txt"),
     "an empty folder": (empty, {}, errors.DatasetError, "is empty"),
@@ -62,6 +63,8 @@ DATA: dict[str, tuple[Callable[[Path], Any], dict[str, Any], type[Exception], st
     "clips of two sizes": (lambda f: clip(f, np.zeros((8, 1, 24, 24))), {}, errors.DatasetError, "recipe.crop"),
     "a crop larger than the frames": (good, {"recipe": {"crop": 32}}, errors.DatasetError, "smaller than the crop of 32x32"),
     "a crop that does not fit the network": (good, {"recipe": {"crop": 9}}, errors.DatasetError, "no multiple of"),
+    "nothing to train on": (lambda folder: {"train": [], "validation": CLIPS}, {}, errors.DatasetError, "nothing to train on"),
+    "nothing to evaluate on": (lambda folder: {"train": CLIPS, "validation": []}, {}, errors.DatasetError, "nothing to evaluate on"),
     "too little to hold some out": (one_clip, {}, errors.DatasetError, "too few to hold some out"),
     "an unknown data set": (lambda folder: "moving-mnst", {}, errors.UnknownDataset, "moving-mnist"),
     "an unknown option of a data set": (lambda folder: "moving-mnist?sice=3", {}, errors.DatasetError, "'size'"),

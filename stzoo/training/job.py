@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -37,7 +38,7 @@ class Job:
     sources: dict[str, batches.Source]
     """What each role of the recipe draws from."""
     stream: Examples | None = None
-    validation: Examples | None = None
+    validation: Examples
     data_license: str | None = None
 
     def __init__(self, request: Request) -> None:
@@ -59,7 +60,8 @@ class Job:
         """Open the data of every role, and what is held out."""
         options, task, needs = self.options, self.predictor.task, self.predictor.requirements
         roles, data = self.recipe.roles, self.request.data
-        if not isinstance(data, Mapping):
+        named = isinstance(data, Mapping) and any(isinstance(item, (str, os.PathLike)) for item in data.values())
+        if not (isinstance(data, Mapping) and (len(roles) > 1 or named)):  # a mapping of splits, such as a DatasetDict
             data = {roles[0]: data}
         if set(data) != set(roles):
             raise errors.ConfigError(
@@ -75,12 +77,16 @@ class Job:
         }
         self.data_license = next((item.license for item in opened.values() if item.license), None)
         opened[roles[0]], held = self._held_out(opened[roles[0]], data[roles[0]])
+        if not len(held):
+            raise errors.DatasetError(f"{held.name} ({held.split}) has nothing to evaluate on")
         limit = min(len(held), options["evaluate_examples"])
         self.validation = held.select([index * len(held) // limit for index in range(limit)])
         self.stream = opened[roles[0]] if streaming else None
         self.sources = {}
         for role, examples in opened.items():
             items: Any = examples if streaming else self.recipe.samples(examples)
+            if not streaming and not len(items):
+                raise errors.DatasetError(f"{examples.name} ({examples.split}) has nothing to train on")
             self.sources[role] = batches.Source(items, self.recipe, needs, options["seed"])
 
     def _held_out(self, train: Examples, data: Any) -> tuple[Examples, Examples]:

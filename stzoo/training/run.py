@@ -55,11 +55,14 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The entries of ``metrics.jsonl`` in order; those with ``"evaluation"`` hold an evaluation."""
-        try:
-            lines = (self.folder / METRICS).read_text().splitlines()
-        except FileNotFoundError:
-            return []
-        return [json.loads(line) for line in lines]
+        entries: list[dict[str, Any]] = []
+        path = self.folder / METRICS
+        for line in path.read_text().splitlines() if path.exists() else ():
+            try:
+                entries.append(json.loads(line))
+            except ValueError:  # a line that was cut off by a kill
+                break
+        return entries
 
     def load(self, which: str = "best", **options: Any) -> Predictor:
         """The model with the best (or ``"last"``) weights, as ``stzoo.load`` gives it."""
@@ -92,15 +95,8 @@ class Run:
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after ``step``: it is about to happen again."""
-        kept = []
-        lines = (self.folder / METRICS).read_text().splitlines() if (self.folder / METRICS).exists() else []
-        for line in lines:
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except ValueError:  # a line that was cut off by a kill
-                break
-        files.write_atomically(self.folder / METRICS, "".join(f"{line}\n" for line in kept).encode())
+        kept = "".join(json.dumps(entry) + "\n" for entry in self.metrics if entry["step"] <= step)
+        files.write_atomically(self.folder / METRICS, kept.encode())
 
 
 def open_folder(folder: Path, resume: bool, needed: int) -> Any:

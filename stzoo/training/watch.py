@@ -69,7 +69,7 @@ class Watch:
             config=self.options,
             recipe={"name": type(job.recipe).__name__} | _plain(vars(job.recipe)),
             monitor=job.monitor and job.monitor.name,
-            validation=held and {"data": held.name, "split": held.split, "examples": len(held)},
+            validation={"data": held.name, "split": held.split, "examples": len(held)},
         )
 
     def record(self, **values: Any) -> None:
@@ -160,7 +160,7 @@ class Watch:
         from stzoo.measuring import measure, summarise
 
         job, accelerator = self.job, self.accelerator
-        if job.validation is None or not job.predictor.task.metrics:
+        if not job.predictor.task.metrics:
             return {}
         shard = (0, 1) if sharded else (accelerator.process_index, accelerator.num_processes)
         rows: list[Any] = []
@@ -190,7 +190,7 @@ class Watch:
     def _draw(self, predictor: Predictor | None) -> None:
         held, step, count = self.job.validation, self.progress.step, self.options["pictures"]
         pictures.draw_curves(self.run.metrics, self.run.folder / "curves.png")
-        if predictor is None or held is None or not count:
+        if predictor is None or not count:
             return
         rows = [held[index] for index in range(min(count, len(held)))]
         path = self.run.folder / "pictures" / f"step-{step:09d}.png"

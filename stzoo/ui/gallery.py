@@ -22,6 +22,7 @@ from stzoo.ui.guard import Guard
 from stzoo.ui.limits import Limits, limits
 from stzoo.ui.page import Subject, page
 from stzoo.ui.running import Runner
+from stzoo.ui.space import chosen
 from stzoo.ui.web import CSS, gr, theme
 
 # These come with Gradio, whose absence the line above reports.
@@ -74,16 +75,9 @@ def launch(blocks: gr.Blocks, **options: Any) -> Any:
 
 
 def _chosen(names: Sequence[str], task: str | None) -> list[Model]:
-    found: dict[str, Model] = {}
-    tasks = {item.name for item in registry().all(Task)}
-    for name in names:
-        for model in registry().models(task=name) if name in tasks else [api.info(name)]:
-            found[model.qualified_name] = model
-    if task is not None or not names:
-        found |= {model.qualified_name: model for model in registry().models(task=task)}
-    if not found:
-        raise errors.InputError("there is no model to show", "See: stzoo list")
-    return list(found.values())
+    if task is not None:
+        names = (*names, registry().get(Task, task).name)
+    return chosen(names or [model.qualified_name for model in registry().models()])
 
 
 def _entries(models: Sequence[Model]) -> list[Entry]:

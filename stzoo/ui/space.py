@@ -37,8 +37,8 @@ _DESCRIPTION = 60
 # --- what a Space shows -----------------------------------------------------------------------------------------------
 
 
-def _shown(names: Sequence[str]) -> list[Model]:
-    """The models that are named, by themselves or by their task, each once."""
+def chosen(names: Sequence[str]) -> list[Model]:
+    """The models that are named, by themselves or by their task, each once. Raises UnknownModel or InputError."""
     tasks, found = [task.name for task in registry().all(Task)], dict[str, Model]()
     for name in names:
         models = registry().models(task=name) if name in tasks else [_model(name, tasks)]
@@ -46,7 +46,7 @@ def _shown(names: Sequence[str]) -> list[Model]:
             raise errors.InputError(f"no installed model is for the task {name!r}", "See: stzoo list")
         found |= {model.qualified_name: model for model in models}
     if not found:
-        raise errors.InputError("a Space of nothing", "Name models or tasks")
+        raise errors.InputError("there is no model to show", "Name models or tasks; see: stzoo list")
     return list(found.values())
 
 
@@ -73,7 +73,7 @@ def render(names: Sequence[str], *, hardware: str | None = None) -> dict[str, st
     """The files of a Space by name; see :func:`export`."""
     from huggingface_hub import SpaceCardData
 
-    models, title = _shown(names), shorten(", ".join(map(_title, names)), _DESCRIPTION, placeholder=" …")
+    models, title = chosen(names), shorten(", ".join(map(_title, names)), _DESCRIPTION, placeholder=" …")
     hardware = _known(hardware) if hardware else _suggested(models)
     tasks = list(dict.fromkeys(model.task for model in models))
     description = registry().get(Task, names[0]).description if names == tasks else models[0].description
