@@ -1,0 +1,21 @@
+"""Typed inputs, outputs, options and config values.
+
+A field reads what people have (paths, PIL images, arrays, tensors) into one array layout, makes a deterministic sample,
+previews and writes a value. Tasks are declared with fields, and everything generic goes through them, so a plugin may
+bring a field of its own by subclassing :class:`Field`. No array library is imported when this module is.
+"""
+
+from stzoo.fields.base import ARRAYS as ARRAYS
+from stzoo.fields.base import IMAGES as IMAGES
+from stzoo.fields.base import VIDEOS as VIDEOS
+from stzoo.fields.base import Field as Field
+from stzoo.fields.base import suggestion as suggestion
+from stzoo.fields.pictures import Image as Image
+from stzoo.fields.pictures import Video as Video
+from stzoo.fields.values import Choice as Choice
+from stzoo.fields.values import Number as Number
+from stzoo.fields.values import Shape as Shape
+from stzoo.fields.values import Size as Size
+from stzoo.fields.values import Value as Value
+from stzoo.fields.values import as_value as as_value
+from stzoo.fields.values import complete_values as complete_values

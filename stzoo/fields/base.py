@@ -1,0 +1,82 @@
+"""What every field has; no array library is imported when this module is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from stzoo.errors import InputError, SpecError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+    from stzoo.fields.values import Value
+    from stzoo.spec import Requirements
+
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v")
+ARRAYS = (".npy", ".npz")
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """``"Did you mean 'x'?"``, or what there is, for an unknown name."""
+    import difflib
+
+    lower = {item.lower(): item for item in known}
+    close = [lower[item] for item in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
+    if close:
+        return "Did you mean " + " or ".join(repr(item) for item in close) + "?"
+    shown = sorted(known)[:20]
+    more = f" and {len(known) - 20} more" if len(known) > 20 else ""
+    return f"Known: {', '.join(shown)}{more}" if known else "There are none"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A named, documented value. Subclasses say what it is."""
+
+    name: str
+    description: str = ""
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """File endings :meth:`write` understands."""
+    writing: ClassVar[tuple[Value, ...]] = ()
+    """Options of :meth:`write`."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Endings of the files :meth:`read` understands; none for a plain value."""
+    frames: ClassVar[tuple[str, ...]] = ()
+    """Endings of the files in a folder that is one value; none where a folder is no value."""
+    features: ClassVar[tuple[str, ...]] = ()
+    """What a column of such values is called in the library ``datasets``: ``"Image"``, ``"List(Image)"``."""
+    loading: ClassVar[tuple[Value, ...]] = ()
+    """Options of :meth:`read` and :meth:`starts` for data sets."""
+    ui: ClassVar[str] = "stzoo.ui.components:Widget"
+    """``"module:class"`` of how it is asked for and shown in a browser (:class:`stzoo.ui.components.Widget`)."""
+
+    def read(self, value: Any, requirements: Requirements, **options: Any) -> Any:
+        """The value in this field's layout; raises InputError naming what is wrong and what is accepted.
+
+        ``options`` are those declared in :attr:`loading`, and ``start`` if :meth:`starts` gave one.
+        """
+        raise InputError(f"{self.name}: {type(self).__name__} cannot be read")
+
+    def starts(self, value: Any, **options: Any) -> Sequence[int] | None:
+        """Where the examples start that a long value is cut into; None where ``options`` ask for no cutting.
+
+        Headers are looked at, nothing is decoded.
+        """
+        return None
+
+    def sample(self, requirements: Requirements) -> Any:
+        """A deterministic value that fits ``requirements``: fingerprints and conformance checks run on it."""
+        raise SpecError(f"{type(self).__name__} {self.name!r} has no sample()")
+
+    def preview(self, value: Any) -> PILImage:
+        """One picture that shows the value."""
+        raise SpecError(f"{type(self).__name__} {self.name!r} has no preview()")
+
+    def write(self, value: Any, path: Path, **options: Any) -> None:
+        """Write the value in the format that ``path``'s ending names; raises MediaError."""
+        raise SpecError(f"{type(self).__name__} {self.name!r} has no write()")

@@ -1,0 +1,111 @@
+"""Pictures and clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from stzoo.errors import InputError
+from stzoo.fields.base import ARRAYS, IMAGES, VIDEOS, Field
+from stzoo.fields.values import Number, Size, Value
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image as PILImage
+
+    from stzoo.spec import Requirements
+
+RESIZE = Size("size", "Resize pictures to this height and width")
+
+
+@dataclass(frozen=True)
+class Image(Field):
+    """A picture: float32 array (C, H, W), values in [0, 1]."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".jpg", ".npy", ".npz")
+    reads: ClassVar[tuple[str, ...]] = (*IMAGES, *ARRAYS)
+    features: ClassVar[tuple[str, ...]] = ("Image",)
+    loading: ClassVar[tuple[Value, ...]] = (RESIZE,)
+    ui: ClassVar[str] = "stzoo.ui.components:ImageWidget"
+
+    def read(self, value: Any, requirements: Requirements, **options: Any) -> np.ndarray:
+        from stzoo import media
+
+        image = media.read_image(value, self.name, requirements.channels, size=options.get("size"))
+        media.check_size(image, self.name, requirements)
+        return image
+
+    def sample(self, requirements: Requirements) -> np.ndarray:
+        from stzoo import media
+
+        frame: np.ndarray = media.sample_clip(1, requirements)[0]
+        return frame
+
+    def preview(self, value: np.ndarray) -> PILImage:
+        from stzoo import media
+
+        return media.to_pil(value)
+
+    def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
+        from stzoo import media
+
+        media.write_image(value, path, **options)
+
+
+@dataclass(frozen=True)
+class Video(Field):
+    """A clip: float32 array (T, C, H, W), values in [0, 1]. A longer clip is cut to the last frames a network takes."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (".mp4", ".gif", ".png", ".npy", ".npz")
+    writing: ClassVar[tuple[Value, ...]] = (
+        Number("fps", "Frames per second of a written mp4 or gif", default=10, minimum=0.1, maximum=1000),
+        Number(
+            "scale", "How many times a written mp4 or gif is enlarged", default=1, minimum=1, maximum=64, integer=True
+        ),
+    )
+    reads: ClassVar[tuple[str, ...]] = (*VIDEOS, ".gif", *ARRAYS)
+    frames: ClassVar[tuple[str, ...]] = IMAGES
+    features: ClassVar[tuple[str, ...]] = ("Video", "List(Image)")
+    loading: ClassVar[tuple[Value, ...]] = (
+        Number("frames", "Cut a longer clip into examples of this many frames", minimum=1, integer=True),
+        Number("stride", "Frames from the start of one such example to the next; else frames", minimum=1, integer=True),
+        RESIZE,
+    )
+    ui: ClassVar[str] = "stzoo.ui.components:VideoWidget"
+
+    def starts(self, value: Any, **options: Any) -> Sequence[int] | None:
+        from stzoo import media
+
+        if not (frames := options.get("frames")):
+            return None
+        last = media.count_frames(value, self.name) - frames
+        return range(0, max(last, 0) + 1, options.get("stride") or frames)
+
+    def read(self, value: Any, requirements: Requirements, **options: Any) -> np.ndarray:
+        from stzoo import media
+
+        part = {key: options[key] for key in ("start", "frames", "size") if key in options}
+        clip = media.read_video(value, self.name, requirements.channels, **part)
+        wanted = requirements.frames_in or 1
+        if len(clip) < wanted:
+            raise InputError(f"{self.name}: {len(clip)} frames, the model needs {wanted}", "Give a longer clip")
+        clip = clip[len(clip) - wanted :] if requirements.frames_in else clip
+        media.check_size(clip, self.name, requirements)
+        return clip
+
+    def sample(self, requirements: Requirements) -> np.ndarray:
+        from stzoo import media
+
+        return media.sample_clip(requirements.frames_in or 4, requirements)
+
+    def preview(self, value: np.ndarray) -> PILImage:
+        from stzoo import media
+
+        return media.strip(value)
+
+    def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
+        from stzoo import media
+
+        media.write_video(value, path, **options)

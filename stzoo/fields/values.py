@@ -1,0 +1,166 @@
+"""Plain values: options of a task, keys of a config."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from stzoo.errors import ConfigError, SpecError, StzooError
+from stzoo.fields.base import Field, suggestion
+
+if TYPE_CHECKING:
+    from stzoo.spec import Requirements
+
+
+@dataclass(frozen=True)
+class Value(Field):
+    """A plain value with a default; ``parse`` checks it."""
+
+    default: Any = None
+    ui: ClassVar[str] = "stzoo.ui.components:TextWidget"
+
+    def accepted(self) -> str:
+        """What is accepted, in words that follow "must be"."""
+        raise SpecError(f"{type(self).__name__} {self.name!r} has no accepted()")
+
+    def parse(self, value: Any) -> Any:
+        """The checked value; raises ValueError saying what is accepted. Text is converted, as it comes from a shell."""
+        raise SpecError(f"{type(self).__name__} {self.name!r} has no parse()")
+
+    def read(self, value: Any, requirements: Requirements, **options: Any) -> Any:
+        return self.parse(value)
+
+
+@dataclass(frozen=True)
+class Number(Value):
+    """A number, whole where ``integer``, inside [minimum, maximum]."""
+
+    minimum: float = -math.inf
+    maximum: float = math.inf
+    integer: bool = False
+    ui: ClassVar[str] = "stzoo.ui.components:NumberWidget"
+
+    def accepted(self) -> str:
+        kind = "a whole number" if self.integer else "a number"
+        low, high = self.minimum > -math.inf, self.maximum < math.inf
+        if low and high:
+            return f"{kind} from {self.minimum:g} to {self.maximum:g}"
+        return kind + (f" of at least {self.minimum:g}" if low else f" of at most {self.maximum:g}" if high else "")
+
+    def parse(self, value: Any) -> Any:
+        if value is None and self.default is None:
+            return None
+        if isinstance(value, str):
+            try:
+                value = int(value) if self.integer else float(value)
+            except ValueError:
+                raise ValueError(f"must be {self.accepted()}") from None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or (self.integer and value != int(value)):
+            raise ValueError(f"must be {self.accepted()}")
+        if not self.minimum <= value <= self.maximum:
+            raise ValueError(f"must be {self.accepted()}")
+        return int(value) if self.integer else float(value)
+
+
+@dataclass(frozen=True)
+class Choice(Value):
+    """One of a few values."""
+
+    choices: tuple[Any, ...] = ()
+    ui: ClassVar[str] = "stzoo.ui.components:ChoiceWidget"
+
+    def accepted(self) -> str:
+        return "one of " + ", ".join(repr(choice) for choice in self.choices)
+
+    def parse(self, value: Any) -> Any:
+        for choice in self.choices:
+            if value == choice or (isinstance(value, str) and value.lower() == str(choice).lower()):
+                return choice
+        raise ValueError(f"must be {self.accepted()}")
+
+
+@dataclass(frozen=True)
+class Shape(Value):
+    """A fixed number of positive whole numbers, such as (frames, channels, height, width)."""
+
+    axes: tuple[str, ...] = ()
+
+    def accepted(self) -> str:
+        return f"{len(self.axes)} positive whole numbers ({', '.join(self.axes)})"
+
+    def parse(self, value: Any) -> Any:
+        if isinstance(value, str):
+            value = [int(part) if part.strip().isdigit() else part for part in value.strip("()[] ").split(",")]
+        whole = isinstance(value, (tuple, list)) and all(type(item) is int and item > 0 for item in value)
+        if not whole or len(value) != len(self.axes):
+            raise ValueError(f"must be {self.accepted()}")
+        return tuple(value)
+
+
+@dataclass(frozen=True)
+class Size(Value):
+    """Height and width in pixels; one number means a square."""
+
+    def accepted(self) -> str:
+        return "HEIGHTxWIDTH in pixels, or one number for both"
+
+    def parse(self, value: Any) -> tuple[int, int] | None:
+        if value is None and self.default is None:
+            return None
+        parts = value.lower().split("x") if isinstance(value, str) else value
+        parts = list(parts) if isinstance(parts, (list, tuple)) else [parts]
+        if len(parts) > 2 or not all(str(part).isdigit() and int(part) > 0 for part in parts):
+            raise ValueError(f"must be {self.accepted()}")
+        return int(parts[0]), int(parts[-1])
+
+
+def as_value(name: str, default: Any) -> Value:
+    """The field that accepts what a plain default stands for."""
+    if isinstance(default, Value):
+        return default
+    if isinstance(default, bool):
+        return Choice(name, default=default, choices=(True, False))
+    if isinstance(default, (int, float)):
+        return Number(name, default=default, integer=isinstance(default, int))
+    return _Same(name, default=default)
+
+
+@dataclass(frozen=True)
+class _Same(Value):
+    """Anything of the same type as the default."""
+
+    def accepted(self) -> str:
+        return "anything" if self.default is None else f"of type {type(self.default).__name__}"
+
+    def parse(self, value: Any) -> Any:
+        if isinstance(value, str) and not isinstance(self.default, str):
+            with contextlib.suppress(ValueError):  # other text is accepted only where the default is None
+                value = json.loads(value)
+        if isinstance(self.default, tuple) and isinstance(value, list):
+            value = tuple(value)
+        if self.default is not None and not isinstance(value, type(self.default)):
+            raise ValueError(f"must be {self.accepted()}")
+        return value
+
+
+def complete_values(
+    declared: Mapping[str, Any], given: Mapping[str, Any], owner: str, error: type[StzooError] = ConfigError
+) -> dict[str, Any]:
+    """``given`` checked against ``declared`` defaults (plain values or fields), with the missing ones filled in."""
+    if not isinstance(given, Mapping):
+        raise error(f"{owner}: the config is a {type(given).__name__}, not a mapping of keys to values")
+    for key in given:
+        if key not in declared:
+            raise error(f"{owner} has no {key!r}", suggestion(str(key), list(declared)))
+    values = {}
+    for key, default in declared.items():
+        value = as_value(key, default)
+        try:
+            values[key] = value.parse(given[key]) if key in given else value.default
+        except ValueError as problem:
+            raise error(f"{owner}: {key}={given[key]!r} {problem}", f"The default is {value.default!r}") from None
+    return values
