@@ -26,7 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stzoo_video_prediction.simvp import SimVP, SimVPRecipe
+from stzoo_video_prediction.recipe import VideoPredictionRecipe
+from stzoo_video_prediction.simvp import SimVP
 from stzoo_video_prediction.tau import TAU
 
 SHAPE = (10, 1, 64, 64)
@@ -63,7 +64,7 @@ def forward(network: nn.Module, x: Tensor) -> Callable[[], object]:
 def training_step(network: nn.Module, x: Tensor) -> Callable[[], object]:
     network.train()
     if isinstance(network, SimVP):
-        [(optimizer, _)] = SimVPRecipe(lr=1e-4).optimizers(network, total_steps=1000)
+        [(optimizer, _)] = VideoPredictionRecipe(lr=1e-4).optimizers(network, total_steps=1000)
     else:
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     target = torch.rand_like(x)

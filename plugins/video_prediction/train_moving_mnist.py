@@ -35,11 +35,12 @@ from stzoo.recipe import Recipe
 from stzoo.weights import assign
 from stzoo_video_prediction.metrics import Metrics
 from stzoo_video_prediction.moving_mnist import MovingMNIST, mnist_digits, moving_mnist_batch
-from stzoo_video_prediction.simvp import SimVP, SimVPRecipe
+from stzoo_video_prediction.recipe import VideoPredictionRecipe
+from stzoo_video_prediction.simvp import SimVP
 from stzoo_video_prediction.tau import TAU, TAURecipe
 
 MODELS: dict[str, tuple[type[SimVP], type[Recipe]]] = {
-    "simvp": (SimVP, SimVPRecipe),
+    "simvp": (SimVP, VideoPredictionRecipe),
     "tau": (TAU, TAURecipe),
 }
 PRESETS: dict[str, dict[str, Any]] = {

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stzoo.errors import ConfigError, FormatError, InputError
-from stzoo_video_prediction.simvp import PUBLISHED, DilatedDepthwise, OpenSTLSimVP, SimVP, SimVPRecipe
+from stzoo_video_prediction.recipe import VideoPredictionRecipe
+from stzoo_video_prediction.simvp import PUBLISHED, DilatedDepthwise, OpenSTLSimVP, SimVP
 from stzoo_video_prediction.tau import TAU, OpenSTLTAU, TAURecipe
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -101,7 +102,7 @@ def test_forward_and_rollouts_are_the_official_ones(golden: Golden) -> None:
 def test_gradients_are_the_official_ones(golden: Golden) -> None:
     network, expected = golden.network(), golden.facts["eval_mode_grad"]
     target = golden.uniform(expected["target_name"], golden.facts["input_shape"])
-    recipe = TAURecipe() if golden.model_type == "tau" else SimVPRecipe()
+    recipe = TAURecipe() if golden.model_type == "tau" else VideoPredictionRecipe()
     losses = recipe.losses(network, {"frames": golden.input, "target": target}, 0)
     total = sum(losses.values(), torch.zeros(()))
     total.backward()
@@ -135,7 +136,7 @@ def test_published_configurations(name: str) -> None:
         network = SimVP(**PUBLISHED[name]["config"])
     if name in PARAMETERS:
         assert sum(p.numel() for p in network.parameters()) == pytest.approx(1e6 * PARAMETERS[name], abs=6e4)
-    SimVPRecipe(**PUBLISHED[name]["recipe"])
+    VideoPredictionRecipe(**PUBLISHED[name]["recipe"])
 
 
 def test_parameter_counts_of_the_official_code() -> None:
@@ -232,7 +233,7 @@ def test_stochastic_depth_has_the_official_rates_and_keeps_the_mean() -> None:
 # --- recipe -----------------------------------------------------------------------------------------------------------
 
 
-def rates(recipe: SimVPRecipe, steps: int) -> tuple[list[float], list[float]]:
+def rates(recipe: VideoPredictionRecipe, steps: int) -> tuple[list[float], list[float]]:
     """Learning rate and Adam's first beta at every step."""
     [(optimizer, scheduler)] = recipe.optimizers(nn.Linear(1, 1), steps)
     seen = []
@@ -245,10 +246,10 @@ def rates(recipe: SimVPRecipe, steps: int) -> tuple[list[float], list[float]]:
 
 def test_schedules_are_the_official_ones() -> None:
     golden = load_file(GOLDENS / "openstl-schedules.safetensors")
-    lr, beta = rates(SimVPRecipe(1e-3), 100)
+    lr, beta = rates(VideoPredictionRecipe(1e-3), 100)
     assert lr == pytest.approx(golden["onecycle_max1e-3_100steps"].tolist(), rel=1e-6)
     assert beta == pytest.approx(golden["onecycle_beta1_adam"].tolist(), rel=1e-6)
-    lr, beta = rates(SimVPRecipe(5e-4, "cosine", warmup=0.1), 50)
+    lr, beta = rates(VideoPredictionRecipe(5e-4, "cosine", warmup=0.1), 50)
     assert lr == pytest.approx(golden["cosine_50ep_lr5e-4_warmup5"].tolist(), rel=1e-6)
     assert set(beta) == {0.9}
 
@@ -256,13 +257,13 @@ def test_schedules_are_the_official_ones() -> None:
 @pytest.mark.parametrize("wrong", [{"schedule": "step"}, {"lr": 0.0}, {"warmup": 1.0}])
 def test_recipe_refuses_bad_values(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        SimVPRecipe(**wrong)
+        VideoPredictionRecipe(**wrong)
 
 
 @pytest.mark.parametrize(("model_type", "horizon"), [("gsta", 3), ("incepu", 2)])
 def test_recipe_learns(model_type: str, horizon: int) -> None:
     torch.manual_seed(0)
-    network, recipe = SimVP(**TINY | {"model_type": model_type}), SimVPRecipe(lr=1e-2)
+    network, recipe = SimVP(**TINY | {"model_type": model_type}), VideoPredictionRecipe(lr=1e-2)
     batch = recipe.sample_batch(network)
     batch["target"] = batch["frames"][:, :1].expand(-1, horizon, -1, -1, -1)
     [(optimizer, scheduler)] = recipe.optimizers(network, 15)

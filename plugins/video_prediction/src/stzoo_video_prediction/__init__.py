@@ -100,7 +100,7 @@ def stzoo_architectures() -> Iterator[Architecture]:
         task="video-prediction",
         build="stzoo_video_prediction.simvp:SimVP",
         defaults=_SHARED | {"model_type": Choice("model_type", "The translator", "gsta", choices=("gsta", "incepu"))},
-        recipe="stzoo_video_prediction.simvp:SimVPRecipe",
+        recipe="stzoo_video_prediction.recipe:VideoPredictionRecipe",
         formats=("stzoo_video_prediction.simvp:OpenSTLSimVP",),
         description="Convolutional encoder, translator (gSTA or IncepU) and decoder: simple, strong video prediction",
         paper="https://arxiv.org/abs/2211.12509",

@@ -21,11 +21,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from stzoo.errors import ConfigError, InputError
 from stzoo_video_prediction.openstl import OpenSTLFormat, openstl_config, openstl_translator
-from stzoo_video_prediction.recipe import VideoPredictionRecipe
 
 if TYPE_CHECKING:
     from stzoo.spec import Requirements
@@ -443,59 +441,6 @@ class SimVP(nn.Module):
         return torch.cat(predicted, dim=1)[:, :horizon]
 
 
-# --- recipe -----------------------------------------------------------------------------------------------------------
-
-
-class SimVPRecipe(VideoPredictionRecipe):
-    """Mean squared error, Adam, and the schedules of the official code (OpenSTL configurations).
-
-    Args:
-        lr: the highest learning rate.
-        schedule: "onecycle" (torch's OneCycleLR: cosine up over the first 30 % of the steps, and down) or "cosine"
-            (down to 1e-6).
-        warmup: for "cosine", the share of the steps in which the rate first rises linearly from 1e-5; the cosine runs
-            underneath from the first step on, as in timm. The official TaxiBJ setting, 5 of 50 epochs, is 0.1.
-        crop, flip: as in `VideoPredictionRecipe`.
-
-    Raises:
-        ConfigError: an unknown schedule, or a value out of range.
-    """
-
-    def __init__(
-        self, lr: float = 1e-3, schedule: str = "onecycle", warmup: float = 0.0, crop: int = 0, flip: bool = False
-    ) -> None:
-        super().__init__(crop, flip)
-        if schedule not in ("onecycle", "cosine"):
-            raise ConfigError(f"schedule must be 'onecycle' or 'cosine', got {schedule!r}")
-        if lr <= 0 or not 0 <= warmup < 1:
-            raise ConfigError(f"lr must be positive and warmup at least 0 and below 1, got {lr} and {warmup}")
-        self.lr, self.schedule, self.warmup = lr, schedule, warmup
-
-    def optimizers(self, module: nn.Module, total_steps: int) -> list[tuple[torch.optim.Optimizer, LRScheduler]]:
-        """Adam (fused: the same update in one pass) and its schedule, to be stepped once per optimizer step."""
-        adam = torch.optim.Adam(self.groups(module, self.lr), lr=self.lr, fused=True)
-        if self.schedule == "onecycle":
-            highest = [group["lr"] for group in adam.param_groups]
-            return [(adam, OneCycleLR(adam, highest, total_steps=total_steps, final_div_factor=1e4))]
-        warm, first, last = round(self.warmup * total_steps), 1e-5, 1e-6
-
-        def rate(step: int) -> float:
-            if step < warm:
-                return first + (self.lr - first) * step / warm
-            if step >= total_steps:
-                return last
-            return last + (self.lr - last) * (1 + math.cos(math.pi * step / total_steps)) / 2
-
-        return [(adam, LambdaLR(adam, lambda step: rate(step) / self.lr))]
-
-    def sample_batch(self, module: nn.Module) -> dict[str, Tensor]:
-        """Two clips of noise, 4 x 4 in the latent space, with as many frames to predict as are given."""
-        frames, channels, _, _ = module.in_shape
-        shape = (2, frames, channels, 4 * module.multiple, 4 * module.multiple)
-        generator = torch.Generator().manual_seed(0)
-        return {name: torch.rand(shape, generator=generator) for name in ("frames", "target")}
-
-
 # --- foreign checkpoints ----------------------------------------------------------------------------------------------
 
 
@@ -560,4 +505,4 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         ("weather-tcc", "incepu", (12, 1, 32, 64), SMALL, {"lr": 1e-2, "schedule": "cosine"}, 50),
     )
 }
-"""Settings of the official model zoo: arguments of `SimVP` and `SimVPRecipe`, epochs; the total batch size is 16."""
+"""Settings of the official model zoo: arguments of `SimVP` and `VideoPredictionRecipe`, epochs; the total batch size is 16."""

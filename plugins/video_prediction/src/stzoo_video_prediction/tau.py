@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from stzoo.errors import ConfigError
 from stzoo_video_prediction.openstl import OpenSTLFormat, openstl_config, openstl_translator
-from stzoo_video_prediction.simvp import MNIST, SMALL, Attention, DilatedDepthwise, SimVP, SimVPRecipe
+from stzoo_video_prediction.recipe import VideoPredictionRecipe
+from stzoo_video_prediction.simvp import MNIST, SMALL, Attention, DilatedDepthwise, SimVP
 
 # --- network ----------------------------------------------------------------------------------------------------------
 
@@ -109,12 +110,12 @@ def tau_regulariser(prediction: Tensor, target: Tensor, tau: float = 0.1, eps: f
     return (p * torch.log(p / (q + eps) + eps)).mean()
 
 
-class TAURecipe(SimVPRecipe):
+class TAURecipe(VideoPredictionRecipe):
     """Mean squared error plus `alpha` times the differential divergence (paper, section 3.4).
 
     Args:
         alpha: weight of the divergence, at least 0.
-        lr, schedule, warmup, crop, flip: as in `SimVPRecipe`.
+        lr, schedule, warmup, crop, flip: as in `VideoPredictionRecipe`.
 
     Raises:
         ConfigError: a value is out of range.
