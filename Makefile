@@ -34,7 +34,7 @@ test: check ## lint, types and the whole test suite
 
 cards: $(VENV)/.installed ## write model_cards/ and the catalogue again from the registry
 	$(BIN)/stzoo card --all model_cards
-	$(BIN)/python -c "from stzoo.cards import write_catalogue; write_catalogue()"
+	$(BIN)/python -c "from stzoo.overview import write_catalogue; write_catalogue()"
 
 spaces: $(VENV)/.developing ## write spaces/ again from the registry
 	$(BIN)/stzoo space export --all spaces

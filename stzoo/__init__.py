@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _WHERE = {
-    "stzoo.spec": "PLUGIN_API Task Architecture Model Weights Dataset Metric Baseline Measurement Requirements",
+    "stzoo.spec": "PLUGIN_API Task Architecture Model Weights Source Dataset Metric Baseline Measurement Requirements",
     "stzoo.hooks": "hookimpl",
     "stzoo.recipe": "Recipe",
-    "stzoo.api": "load pull create import_checkpoint models architectures tasks datasets info dataset verify lock",
+    "stzoo.api": "load pull create models architectures tasks datasets info dataset verify lock",
+    "stzoo.imports": "import_checkpoint",
     "stzoo.predictor": "Predictor Prediction Pipeline",
     "stzoo.publishing": "publish publish_all Published",
     "stzoo.training.loop": "finetune",
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from stzoo.api import create as create
     from stzoo.api import dataset as dataset
     from stzoo.api import datasets as datasets
-    from stzoo.api import import_checkpoint as import_checkpoint
     from stzoo.api import info as info
     from stzoo.api import load as load
     from stzoo.api import lock as lock
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from stzoo.evaluation import Evaluation as Evaluation
     from stzoo.evaluation import evaluate as evaluate
     from stzoo.hooks import hookimpl as hookimpl
+    from stzoo.imports import import_checkpoint as import_checkpoint
     from stzoo.mapping import BatchPredictor as BatchPredictor
     from stzoo.mapping import map_batches as map_batches
     from stzoo.predictor import Pipeline as Pipeline
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from stzoo.spec import Metric as Metric
     from stzoo.spec import Model as Model
     from stzoo.spec import Requirements as Requirements
+    from stzoo.spec import Source as Source
     from stzoo.spec import Task as Task
     from stzoo.spec import Weights as Weights
     from stzoo.training.loop import finetune as finetune

@@ -1,4 +1,4 @@
-"""The public functions: names to predictors, listing, importing, verifying, locking."""
+"""The public functions: names to predictors, listing, verifying, locking."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def load(
     predictor = _filled(origin, full, origin.locate(), locked.get("sha256"), _dtype(dtype))
     if predictor.spec and predictor.spec.non_commercial:
         log.warning("%s: the weights are licensed %s (no commercial use)", name, predictor.spec.license)
-    _move(predictor, device)
+    move(predictor, device)
     predictor.report = replace(predictor.report, seconds=round(time.perf_counter() - start, 4))
     return predictor
 
@@ -137,41 +137,14 @@ def create(architecture: str, *, device: str | torch.device | None = None, **con
     from stzoo.predictor import LoadReport
 
     spec = registry().get(Architecture, architecture)
-    predictor = _build(spec, spec.validate(config), LoadReport(spec.name, "none"), skip_init=False)
-    return _move(predictor, device)
+    predictor = build(spec, spec.validate(config), LoadReport(spec.name, "none"), skip_init=False)
+    return move(predictor, device)
 
 
-def import_checkpoint(
-    path: PathLike, architecture: str | None = None, *, device: str | torch.device | None = None, **config: Any
-) -> Predictor:
-    """Read an official checkpoint (.pth, .ckpt, .pt, .safetensors): architecture and config are detected from the tensors.
-
-    ``config`` states what the tensors cannot tell (see ``predictor.report.notes``) and may not contradict them. Raises
-    FormatError if the file cannot be read or nobody recognises it, WeightsMismatch if a tensor does not fit.
-    """
-    from stzoo import formats
-    from stzoo.predictor import LoadReport
-    from stzoo.weights import assign_tensors
-
-    start, file = time.perf_counter(), Path(path).expanduser()
-    candidates = [registry().get(Architecture, architecture)] if architecture else architectures()
-    state = formats.read_checkpoint(file)
-    spec, known, detected = formats.recognise(state, candidates, file)
-    full = spec.validate({**detected, **config})
-    predictor = _build(spec, full, LoadReport(file.stem, "checkpoint"), skip_init=True)
-    count = assign_tensors(predictor.module, known.convert(state, full), str(file))
-    notes = known.unknown(full)
-    _move(predictor, device)
-    seconds = round(time.perf_counter() - start, 4)
-    predictor.report = LoadReport(
-        file.stem, "checkpoint", str(file), None, files.sha256_of(file), str(predictor.dtype), count, seconds, notes
-    )
-    return predictor
-
-
-def _build(
+def build(
     spec: Architecture, config: dict[str, Any], report: LoadReport, skip_init: bool, model: Model | None = None
 ) -> Predictor:
+    """A predictor around a new module; with ``skip_init`` its tensors are memory that is still to be filled."""
     from stzoo import weights
     from stzoo.predictor import Predictor
 
@@ -216,6 +189,18 @@ def _origin(
 
 
 def _zoo_origin(model: Model, revision: str | None, path: PathLike | None, offline: bool | None) -> _Origin:
+    architecture = registry().architecture_of(model)
+    if model.source:
+        from stzoo import imports
+
+        if revision is not None or path is not None:
+            problem = (
+                f"{model.name} is what {model.source.url} was converted to: it has no revision and no other weights"
+            )
+            raise errors.ConfigError(problem, "Leave revision and weights out; import_checkpoint reads other files")
+        entry = imports.record_of(model) or {}
+        return _Origin(model.name, architecture, model.config, lambda: imports.locate(model), model, entry)
+
     def locate() -> Located:
         from stzoo import weights as places
 
@@ -232,7 +217,7 @@ def _zoo_origin(model: Model, revision: str | None, path: PathLike | None, offli
         package = next(plugin.module for plugin in registry().plugins if plugin.name == model.plugin).partition(":")[0]
         return places.locate(record, model.name, package, path=path, offline=offline)
 
-    return _Origin(model.name, registry().architecture_of(model), model.config, locate, model)
+    return _Origin(model.name, architecture, model.config, locate, model)
 
 
 def _folder_origin(folder: Path, name: str) -> _Origin:
@@ -341,7 +326,7 @@ def _filled(
             f"{origin.name} has sha256 {found.sha256}, the lock file says {locked}",
             "Run stzoo lock again if the change is wanted",
         )
-    predictor = _build(
+    predictor = build(
         origin.architecture, config, LoadReport(origin.name, found.source), skip_init=True, model=origin.model
     )
     count = assign(predictor.module, found.path, origin.name, dtype)
@@ -366,7 +351,7 @@ def _dtype(dtype: Any) -> torch.dtype | None:
     return found
 
 
-def _move(predictor: Predictor, device: Any) -> Predictor:
+def move(predictor: Predictor, device: Any) -> Predictor:
     """Move to a device, by default to CUDA where there is one; raises ConfigError if it cannot be used."""
     import torch
 
@@ -419,7 +404,7 @@ def verify(
     fresh = files.sha256_of(Path(report.path), remember=False)
     checks["sha256"] = "ok" if fresh == report.sha256 else f"{report.path} now has sha256 {fresh}, not {report.sha256}"
     checks["tensors"] = "ok"
-    recorded = predictor.spec.fingerprint if predictor.spec else predictor.extra.get("fingerprint")
+    recorded = (predictor.spec and predictor.spec.fingerprint) or predictor.extra.get("fingerprint")
     checks["fingerprint"] = _compare(recorded, predictor.fingerprint(), tolerance) if recorded else "none was recorded"
     return Verification(str(name), checks)
 

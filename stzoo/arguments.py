@@ -326,12 +326,18 @@ def _pull(parser: Parser) -> None:
 
 @_command("import", "convert an official checkpoint", "stzoo import mmnist_tau.pth -o my-tau")
 def _import(parser: Parser) -> None:
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="an official .pth, .pt, .ckpt or .safetensors file")
+    about = (
+        "a .pth, .pt, .ckpt or .safetensors file, its address (https://..., hf://owner/name@revision/path/file), or a "
+        "model of the zoo that others publish, which then loads by its name"
+    )
+    _named(parser, "checkpoint", Model, metavar="CHECKPOINT", help=about)
     _named(parser, "--architecture", Architecture, help="what it is, if the tensors fit several")
     parser.add_argument(
         "--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="config that the tensors cannot tell"
     )
-    parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="where to save the model")
+    parser.add_argument(
+        "-o", "--output", metavar="FOLDER", help="where to save the model; needed but for the zoo's own"
+    )
 
 
 @_command(
@@ -354,9 +360,18 @@ def _evaluate(parser: Parser) -> None:
     parser.add_argument("--split", help="default: the first there is of test, validation, all")
     for setting in SETTINGS.values():
         _field_argument(parser, "setting", setting)
+    parser.add_argument(
+        "--metrics",
+        metavar="NAME",
+        nargs="+",
+        help="only these, each NAME or 'NAME?option=value'; default: all of the task but the optional ones",
+    )
     parser.add_argument("--no-baselines", action="store_true", help="leave out the task's trivial methods")
     parser.add_argument(
-        "-o", "--output", metavar="FOLDER", help="write evaluation.json, evaluation.md and samples.parquet there"
+        "-o",
+        "--output",
+        metavar="FOLDER",
+        help="write evaluation.json, evaluation.md, samples.parquet and curves.png there",
     )
     parser.add_argument(
         "--record",

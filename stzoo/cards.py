@@ -12,8 +12,8 @@ from string import Template
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from stzoo import errors, files, terminal
-from stzoo.registry import catalogue, registry
+from stzoo import errors, terminal
+from stzoo.registry import registry
 from stzoo.spec import Architecture, Measurement, Model, Requirements, Task, forbids_commercial_use
 
 if TYPE_CHECKING:
@@ -184,6 +184,23 @@ def _file(size: int | None, sha256: str | None, dtype: str = "") -> str:
     return ", ".join(filter(None, (f"{size / 1e6:.1f} MB", dtype, f"sha256 `{sha256}`"))) if size else ""
 
 
+_FOREIGN = """\
+## Where the weights come from
+
+Others trained and publish them; nothing was changed but the file's format. `stzoo import {name}` brings them, once:
+from then on the lines above work without a connection.
+"""
+
+
+def foreign_file(model: Model) -> str:
+    """Where a model that others publish has its file."""
+    if not model.source:
+        return ""
+    return (
+        _file(model.source.size, model.source.sha256) or f"[{model.source.url.rpartition('/')[2]}]({model.source.url})"
+    )
+
+
 # --- models of the zoo ------------------------------------------------------------------------------------------------
 
 
@@ -209,13 +226,13 @@ def model_card(model: Model, picture: str = "") -> str:
             base_model=model.base_model or "",
             parameters=model.parameters,
             flops=model.flops,
-            file=_file(weights.size, weights.sha256, weights.dtype) if weights else "",
+            file=_file(weights.size, weights.sha256, weights.dtype) if weights else foreign_file(model),
             needs=model.requirements,
             config=model.config,
         ),
         measurements=[item for item in model.metrics if item.source == "measured"],
         results=_results(model.metrics),
-        prose=model.card,
+        prose=model.card or (_FOREIGN.format(name=model.name) if model.source else ""),
         training=_console(model.command),
         picture=picture,
         tags=model.tags,
@@ -430,7 +447,7 @@ def _limitations(
     return [item for item in found if item]
 
 
-# --- files ------------------------------------------------------------------------------------------------------------
+# --- by name ----------------------------------------------------------------------------------------------------------
 
 
 def card(name: str) -> str:
@@ -442,34 +459,3 @@ def card(name: str) -> str:
         found = Source.open(folder)
         return found.card(f"./{found.folder.resolve().relative_to(folder.resolve().parent)}")
     return model_card(registry().get(Model, name))
-
-
-def write_cards(folder: Path) -> list[Path]:
-    """Write ``<model>.md`` for every model of the known plugins that are installed; returns the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for model in registry().models():
-        if model.plugin in catalogue():
-            paths.append(folder / f"{model.name}.md")
-            files.write_atomically(paths[-1], model_card(model).encode())
-    return paths
-
-
-def current_catalogue() -> str:
-    """``catalogue.json`` with the models that the installed plugins bring now."""
-    plugins = {
-        name: entry
-        | {
-            "models": [
-                {key: getattr(model, key) for key in ("name", "task", "description", "license")}
-                for model in registry().models(plugin=name)
-            ]
-        }
-        for name, entry in catalogue().items()
-    }
-    return json.dumps({"plugins": plugins}, indent=2) + "\n"
-
-
-def write_catalogue() -> None:
-    """Bring the package's own ``catalogue.json`` up to date."""
-    files.write_atomically(Path(__file__).parent / "catalogue.json", current_catalogue().encode())

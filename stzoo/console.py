@@ -105,6 +105,9 @@ def located(model: Model) -> Located | errors.StzooError:
 
 
 def _weights(model: Model) -> str:
+    if model.source:
+        found = located(model)
+        return str(found) if isinstance(found, errors.StzooError) else f"{found.source}: {found.path}"
     if model.weights is None:
         return "none yet"
     found = located(model)
@@ -153,12 +156,17 @@ def model_page(model: Model) -> str:
         ("starts from", model.base_model or ""),
         ("metrics", _measurements(model.metrics)),
         ("weights", _weights(model)),
+        ("published at", model.source.url if model.source else ""),
         ("sha256", (stored.sha256 if stored else "") or ""),
         ("Hub", f"{stored.repo} at {stored.revision}" if stored and stored.revision else ""),
         ("plugin", f"{plugin.name} ({plugin.distribution} {plugin.version})"),
         ("also called", ", ".join(model.aliases)),
-        ("python", textwrap.indent(python, " ") if stored else f' stzoo.create("{shown_name(architecture)}")'),
-        ("shell", f" {shell}" if stored else ""),
+        ("import it", f" stzoo import {name}" if model.source else ""),
+        (
+            "python",
+            textwrap.indent(python, " ") if stored or model.source else f' stzoo.create("{shown_name(architecture)}")',
+        ),
+        ("shell", f" {shell}" if stored or model.source else ""),
     ]
     return page(f"{name}\n  {model.description}".rstrip(), rows)
 
@@ -170,7 +178,13 @@ def task_page(task: Task) -> str:
         ("inputs", _fields(task.inputs)),
         ("outputs", _fields(task.outputs, written=True)),
         ("options", _options(task)),
-        ("metrics", "\n".join(f"{item.name} ({item.better} is better): {item.description}" for item in task.metrics)),
+        (
+            "metrics",
+            "\n".join(
+                f"{item.name} ({item.better} is better{', optional' * item.optional}): {item.description}"
+                for item in task.metrics
+            ),
+        ),
         ("columns", _columns(task)),
         ("reading options", _loading(task)),
         ("data folder", textwrap.indent(layout.tree(task), " ")),
@@ -273,6 +287,20 @@ def bulk_page(report: BulkReport) -> str:
     return page(report.output, rows)
 
 
+_TO_IMPORT = "to import"
+
+
+def _place(model: Model) -> str:
+    """Where a model's weights are, in a word or two."""
+    if model.source:
+        from stzoo.imports import record_of
+
+        return "imported" if record_of(model) else _TO_IMPORT
+    if model.weights is None:
+        return "none"
+    return f"{amount(model.weights.size, 'B')} {'bundled' if model.weights.bundled else 'Hub'}".lstrip()
+
+
 def models_table(models: Sequence[Model], absent: Sequence[KnownModel]) -> str:
     """Installed models, those of known plugins that are not usable, and what the marks mean."""
     broken = {plugin.name for plugin in registry().plugins}
@@ -283,9 +311,7 @@ def models_table(models: Sequence[Model], absent: Sequence[KnownModel]) -> str:
             amount(model.parameters),
             main_metric(model),
             licence(model),
-            f"{amount(model.weights.size, 'B')} {'bundled' if model.weights.bundled else 'Hub'}".lstrip()
-            if model.weights
-            else "none",
+            _place(model),
             model.plugin,
         )
         for model in models
@@ -309,6 +335,8 @@ def models_table(models: Sequence[Model], absent: Sequence[KnownModel]) -> str:
     )
     if any(row[4].startswith("!") for row in rows):
         lines.append("! no commercial use")
+    if any(row[5] == _TO_IMPORT for row in rows):
+        lines.append(f"{_TO_IMPORT}: others publish it; stzoo import NAME brings and converts it")
     for plugin, install in dict.fromkeys((model.plugin, model.install) for model in absent):
         lines.append(f"{plugin} failed: stzoo doctor" if plugin in broken else f"{plugin} is not installed: {install}")
     return "\n".join(lines)

@@ -128,6 +128,17 @@ class WeightsUnavailable(WeightsError):
     """The model has no weights in any place stzoo may look."""
 
 
+# --- files from web servers ------------------------------------------------------------------------------------------
+
+
+class DownloadError(StzooError):
+    """A server does not give the file, or gives something else."""
+
+
+class ServerUnavailable(DownloadError):
+    """The server cannot be reached or keeps failing (5xx, 429, resets, time-outs)."""
+
+
 # --- the Hub ----------------------------------------------------------------------------------------------------------
 
 
@@ -167,7 +178,7 @@ class RemoteFileNotFound(HubError):
     """The repository has no such file at this revision."""
 
 
-class DownloadTruncated(HubError):
+class DownloadTruncated(HubError, DownloadError):
     """Fewer bytes arrived than were announced, again and again."""
 
 

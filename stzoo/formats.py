@@ -20,6 +20,8 @@ class Format(Protocol):
     """How one foreign code base stores an architecture's weights."""
 
     name: str
+    # A format may have ``asks``: keys of the config that the tensors cannot tell and that nobody should assume, each with
+    # the sentence that helps to answer. Without them a checkpoint is refused.
 
     def detect(self, state: Mapping[str, Tensor]) -> dict[str, Any] | None:
         """The full config, recovered from the tensors; None if the state dict is not this architecture's."""
@@ -104,6 +106,17 @@ def strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
     while prefix := next((item for item in PREFIXES if state and all(key.startswith(item) for key in state)), None):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
+
+
+def check_stated(known: Format, config: Mapping[str, Any], path: Path) -> None:
+    """Raise FormatError if ``config`` lacks what the format asks for."""
+    asks: Mapping[str, str] = getattr(known, "asks", {})
+    if missing := [key for key in asks if key not in config]:
+        stated = ", ".join(f"{key}=..." for key in missing)
+        raise errors.FormatError(
+            f"the tensors in {path} cannot tell {' and '.join(missing)}, and the outputs depend on it",
+            f"State it, import_checkpoint(path, {stated}) or --set {missing[0]}=...: {'; '.join(asks[key] for key in missing)}",
+        )
 
 
 def recognise(

@@ -16,7 +16,6 @@ import glob
 import hashlib
 import logging
 import os
-import random
 import re
 import shutil
 import time
@@ -27,6 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from stzoo import errors, files
+from stzoo.retries import PROGRESS
+from stzoo.retries import retrying as retry
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
@@ -34,12 +35,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("stzoo")
 T = TypeVar("T")
 
-BACKOFF = 1.0
-"""Seconds before the first retry, doubled before each further one up to eight times this."""
-LONGEST_WAIT = 60.0
-"""Seconds; a longer ``Retry-After`` is cut to this."""
-_PROGRESS = 1 << 20
-"""Bytes; an attempt that received more does not count as a failed one."""
 _PARTIAL = ".stzoo-partial"
 _LEFTOVERS = {".incomplete": 1, _PARTIAL: 7}
 """Endings of unfinished files and the days after which nobody continues them."""
@@ -294,7 +289,7 @@ def _stored(wanted: Wanted, metadata: HfFileMetadata, expected: str) -> Fetched:
     if not _is_intact(pointer, expected):
         for file in (pointer, blob, lock):
             file.parent.mkdir(parents=True, exist_ok=True)
-        with _client().WeakFileLock(lock):
+        with utilities().WeakFileLock(lock):
             if not _is_intact(blob, expected):
                 _download(wanted, metadata, blob, expected)
                 source = "hub"
@@ -341,7 +336,7 @@ def _transferred_by_xet(wanted: Wanted, metadata: HfFileMetadata, partial: Path)
         xet_get(
             incomplete_path=partial,
             xet_file_data=metadata.xet_file_data,
-            headers=_client().build_hf_headers(token=wanted.token),
+            headers=utilities().build_hf_headers(token=wanted.token),
             expected_size=metadata.size,
             displayed_filename=wanted.filename,
         )
@@ -356,7 +351,7 @@ def _receive(wanted: Wanted, metadata: HfFileMetadata, partial: Path) -> None:
     """Append to ``partial`` what is missing."""
     from huggingface_hub import constants
 
-    client, size = _client(), metadata.size
+    client, size = utilities(), metadata.size
     have = _size(partial) if size else 0  # without a size there is no telling whether the rest is still to come
     if size:
         if have >= size:
@@ -376,7 +371,7 @@ def _receive(wanted: Wanted, metadata: HfFileMetadata, partial: Path) -> None:
             client.hf_raise_for_status(response)
             if response.status_code != 206:
                 have = 0
-            small = True if (size or 0) < _PROGRESS else None
+            small = True if (size or 0) < PROGRESS else None
             bar = client.tqdm(total=size, initial=have, unit="B", unit_scale=True, desc=wanted.filename, disable=small)
             with bar, partial.open("ab" if have else "wb") as file:
                 for piece in response.iter_bytes():
@@ -394,7 +389,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _client() -> Any:
+def utilities() -> Any:
     """``huggingface_hub.utils``; its ``httpx`` is the HTTP library that the client uses."""
     from huggingface_hub import utils
 
@@ -411,33 +406,8 @@ _ROOM = "Free some space, or set HF_HOME to a folder on a larger disk; what has 
 def retrying(
     work: Callable[[], T], wanted: Wanted, retries: int | None = None, received: Callable[[], int] = lambda: 0
 ) -> T:
-    """Do ``work``, again after failures that can pass; what it raises is stzoo's, the client's is the ``__cause__``.
-
-    An attempt after which ``received`` has grown by a good part does not count.
-    """
-    if retries is None:
-        text = os.environ.get("STZOO_HUB_RETRIES", "4")
-        if not text.isdecimal():
-            raise errors.ConfigError(f"STZOO_HUB_RETRIES={text!r} is not a number", "Set it to 0 or more, or unset it")
-        retries = int(text)
-    failures, mark = 0, received()
-    while True:
-        try:
-            return work()
-        except Exception as problem:
-            error = problem if isinstance(problem, errors.StzooError) else _error_for(problem, wanted)
-            if error is None:
-                raise
-            failures, mark = (1, received()) if received() - mark > _PROGRESS else (failures + 1, mark)
-            can_pass = isinstance(error, errors.HubUnavailable | errors.RateLimited | errors.DownloadTruncated)
-            if not can_pass or failures > retries:
-                raise error from problem.__cause__ if error is problem else problem
-            wait = BACKOFF * min(2 ** (failures - 1), 8) * random.uniform(0.5, 1)
-            answer = getattr(problem, "response", None)
-            if answer is not None and (asked := answer.headers.get("Retry-After", "")).isdecimal():
-                wait = min(float(asked), LONGEST_WAIT)
-            log.warning("%s. Trying again in %.1f s (%d of %d)", error.problem, wait, failures, retries)
-            time.sleep(wait)
+    """As :func:`stzoo.retries.retrying`, for requests to the Hub about ``wanted``."""
+    return retry(work, lambda problem: _error_for(problem, wanted), retries, received)
 
 
 def _error_for(problem: Exception, wanted: Wanted) -> errors.StzooError | None:
@@ -445,7 +415,7 @@ def _error_for(problem: Exception, wanted: Wanted) -> errors.StzooError | None:
     from huggingface_hub import constants
     from huggingface_hub import errors as theirs
 
-    httpx = _client().httpx
+    httpx = utilities().httpx
     page, login = wanted.home, "set HF_TOKEN or run: hf auth login"
     match problem:
         case theirs.HFValidationError():

@@ -6,19 +6,22 @@ training loop do.
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl
 
 from stzoo import errors, terminal
 from stzoo.fields import complete_values, suggestion
 from stzoo.hooks import one_line
 from stzoo.predictor import batched
-from stzoo.spec import Baseline, Task, load_reference
+from stzoo.spec import Baseline, Metric, Task, load_reference
 
 if TYPE_CHECKING:
     from stzoo.data import Examples
@@ -38,6 +41,8 @@ class Row:
     """What identifies it to people."""
     values: Values = field(default_factory=dict)
     """Metric -> a float, or what the metric's ``summary`` takes."""
+    curves: Values = field(default_factory=dict, compare=False)
+    """Metric that has a curve -> the array of what is at each of its places."""
     seconds: float = 0.0
     """Of the forward pass, divided by the batch size."""
     truth: int = 0
@@ -64,7 +69,8 @@ def measure(
         shard: (rank, world): example i belongs to rank ``i % world``. The rows of all ranks together are every example
             once; sorted by ``index`` they are what one process gives.
         baseline: computed instead of the model.
-        metrics: only these; default: all of the task that can be computed here (see :func:`metric_functions`).
+        metrics: only these; default: all of the task that are not optional and can be computed here (see
+            :func:`metric_functions`).
 
     An example that cannot be read or judged becomes a row with an ``error``. Memory is that of one batch. Ranks make
     different numbers of forward passes: a module whose parameters are sharded (FSDP) is to be measured whole.
@@ -99,8 +105,10 @@ def measure(
                 if isinstance(result, Exception):
                     raise result
                 outputs, seconds = result
-                values = {name: function(outputs, truth) for name, function in functions.items()}
-                rows[row.index] = replace(row, values=values, seconds=seconds, truth=_checksum(truth))
+                found = {name: function(outputs, truth) for name, function in functions.items()}
+                values = {name: value for name, (value, _) in found.items()}
+                curves = {name: curve for name, (_, curve) in found.items() if curve is not None}
+                rows[row.index] = replace(row, values=values, curves=curves, seconds=seconds, truth=_checksum(truth))
             except Exception as problem:
                 rows[row.index] = replace(row, error=_reason(problem))
     return [rows[index] for index in own]
@@ -129,34 +137,60 @@ def _timed(compute: Callable[[Values, Values], Values], inputs: Values, truth: V
 
 def metric_functions(
     task: Task, names: Sequence[str] | None = None
-) -> tuple[dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Any]], dict[str, str]]:
-    """The task's metrics as functions of (outputs, truth) by name, and those that need a missing package, with its remedy.
+) -> tuple[dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[Any, Any]]], dict[str, str]]:
+    """Metrics as functions of (outputs, truth) by name, and those that need a missing package, with its remedy.
 
-    A metric's module says so by raising DependencyMissing when it is imported. Raises ConfigError for an unknown name.
+    A function returns the value for one example, and its curve or None. ``names`` may carry options, as in
+    ``"csi?threshold=5"``; default: the task's metrics that are not optional. A metric's module says that it cannot be used
+    by raising DependencyMissing when it is imported. Raises ConfigError for an unknown name or option.
     """
-    known = {metric.name: metric for metric in task.metrics}
-    if not known:
+    if not task.metrics:
         raise errors.ConfigError(f"task {task.name!r} has no metrics")
     functions, missing = {}, {}
-    for name in known if names is None else names:
-        if name not in known:
-            raise errors.ConfigError(f"task {task.name!r} has no metric {name!r}", suggestion(name, list(known)))
-        metric = known[name]
+    for name in [metric.name for metric in task.metrics if not metric.optional] if names is None else names:
+        metric = metric_named(task, name)
         try:
             compute = load_reference(metric.compute)
         except errors.DependencyMissing as problem:
             missing[name] = str(problem)
             continue
-        functions[name] = _judge(compute, metric.output or task.outputs[0].name, plain=metric.summary is None)
+        functions[name] = _judge(_with_options(compute, name), metric.output or task.outputs[0].name, metric)
     return functions, missing
 
 
-def _judge(compute: Callable[[Any, Any], Any], output: str, plain: bool) -> Callable[..., Any]:
-    def judge(outputs: Mapping[str, Any], truth: Mapping[str, Any]) -> Any:
+def metric_named(task: Task, name: str) -> Metric:
+    """The task's metric that ``"name"`` or ``"name?option=value"`` names. Raises ConfigError."""
+    known, base = {metric.name: metric for metric in task.metrics}, name.partition("?")[0]
+    if base not in known:
+        raise errors.ConfigError(f"task {task.name!r} has no metric {base!r}", suggestion(base, list(known)))
+    return known[base]
+
+
+def _with_options(compute: Callable[..., Any], name: str) -> Callable[[Any, Any], Any]:
+    base, mark, query = name.partition("?")
+    if not mark:
+        return compute
+    try:
+        given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True))
+    except ValueError:
+        raise errors.ConfigError(
+            f"the options of {name!r} cannot be read", "Write them as NAME?option=value&option=value"
+        ) from None
+    declared = {key: item.default for key, item in list(inspect.signature(compute).parameters.items())[2:]}
+    return partial(compute, **complete_values(declared, given, f"the metric {base!r}"))
+
+
+def _judge(compute: Callable[[Any, Any], Any], output: str, metric: Metric) -> Callable[..., tuple[Any, Any]]:
+    def judge(outputs: Mapping[str, Any], truth: Mapping[str, Any]) -> tuple[Any, Any]:
+        import numpy as np
+
         if output not in truth:
             raise errors.InputError(f"the example has no true {output!r}")
         value = compute(outputs[output], truth[output])
-        return float(value) if plain else value
+        if not metric.curve:
+            return (value if metric.summary else float(value)), None
+        curve = np.asarray(value, dtype=np.float64)
+        return (curve if metric.summary else float(curve.mean())), curve
 
     return judge
 
@@ -186,6 +220,8 @@ class Summary:
     low: float | None = None
     high: float | None = None
     """None where there is no interval: fewer than two examples."""
+    curve: tuple[float, ...] = ()
+    """The same over all examples at each place of the metric's curve; empty if it has none, or if examples differ in length."""
 
 
 def summarise(
@@ -204,15 +240,14 @@ def summarise(
     if not usable:
         reason = f", the first ({ordered[0].key}): {ordered[0].error}" if ordered else ": there is none"
         raise errors.DatasetError(f"no example could be used{reason}", "Look at the data, or at the task's options")
-    metrics = [metric for metric in task.metrics if metric.name in usable[0].values]
-    columns: dict[str, Any] = {}
     reduce: dict[str, Callable[[Any], Any]] = {}
-    for metric in metrics:
-        columns[metric.name] = [row.values[metric.name] for row in usable]
-        if metric.summary:
-            reduce[metric.name] = _listed(load_reference(metric.summary), columns[metric.name])
-        else:
-            reduce[metric.name] = _mean(np.array(columns[metric.name], dtype=np.float64))
+    curves: dict[str, tuple[float, ...]] = {}
+    for name in usable[0].values:
+        column, metric = [row.values[name] for row in usable], metric_named(task, name)
+        summary = load_reference(metric.summary) if metric.summary else None
+        reduce[name] = _listed(summary, column) if summary else _mean(np.array(column, dtype=np.float64))
+        if metric.curve:
+            curves[name] = _curve([row.curves[name] for row in usable], summary)
     count, rng = len(usable), np.random.default_rng(seed)
     everything = np.arange(count)[None]
     with np.errstate(invalid="ignore"):  # exact predictions have infinite PSNR
@@ -228,8 +263,20 @@ def summarise(
     for name, value in values.items():
         sample = np.sort(drawn[name])
         ends = (float(sample[math.floor(tail)]), float(sample[math.ceil(resamples - tail) - 1])) if len(sample) else ()
-        summaries[name] = Summary(value, *ends)
+        low, high = ends or (None, None)
+        summaries[name] = Summary(value, low, high, curves.get(name, ()))
     return summaries
+
+
+def _curve(examples: Sequence[Any], summary: Callable[[list[Any]], float] | None) -> tuple[float, ...]:
+    import numpy as np
+
+    if len({len(item) for item in examples}) > 1:
+        return ()
+    with np.errstate(invalid="ignore"):
+        if summary:
+            return tuple(float(summary([item[place] for item in examples])) for place in range(len(examples[0])))
+        return tuple(np.mean(examples, axis=0).tolist())
 
 
 def _mean(column: Any) -> Callable[[Any], Any]:

@@ -81,7 +81,7 @@ class LoadReport:
 
     name: str
     source: str
-    """``bundled``, ``hub cache``, ``hub``, ``path``, ``folder``, ``checkpoint`` or ``none`` (untrained)."""
+    """``bundled``, ``hub cache``, ``hub``, ``path``, ``folder``, ``imported``, ``checkpoint`` or ``none`` (untrained)."""
     path: str = ""
     revision: str | None = None
     sha256: str = ""
@@ -324,7 +324,9 @@ class Predictor:
             "fingerprint": self.fingerprint(),
         }
         if self.spec:
-            entry |= {"license": self.spec.license, "base_model": self.spec.weights.repo if self.spec.weights else None}
+            own, others = self.spec.weights, self.spec.source
+            base = own.repo if own else self.spec.name if others else None
+            entry |= {"license": self.spec.license, "base_model": base}
         files.write_atomically(folder / CONFIG_FILE, (json.dumps({"stzoo": entry}, indent=2) + "\n").encode())
         card = folder / cards.CARD
         if not card.exists() or cards.is_ours(card.read_text()):

@@ -1,4 +1,4 @@
-"""What can be registered: Task, Architecture, Model, Weights, Dataset.
+"""What can be registered: Task, Architecture, Model, Weights, Source, Dataset.
 
 Frozen records of plain data, importable without any array library: code is named by ``"module:attribute"`` strings and
 imported when it is used. Records check themselves when they are made and raise :class:`stzoo.errors.SpecError`.
@@ -27,6 +27,7 @@ _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _REPO = re.compile(r"[\w][\w.-]*/[\w][\w.-]*\Z")
+_ADDRESS = re.compile(r"(https?|hf)://[^\s/]+/\S+\Z")
 
 
 def forbids_commercial_use(license: str) -> bool:
@@ -53,7 +54,7 @@ def _declared(record: Any) -> tuple[tuple[str, str, tuple[type, ...], bool], ...
     """Attribute, annotation, accepted types, and whether it is a tuple of them, for the attributes that can be checked."""
     from stzoo.fields import Field
 
-    plain = (str, int, bool, Weights, Requirements, Measurement, Metric, Baseline, Field)
+    plain = (str, int, bool, Weights, Source, Requirements, Measurement, Metric, Baseline, Field)
     known: dict[str, tuple[type, ...]] = {kind.__name__: (kind,) for kind in plain}
     known |= {"float": (int, float), "Mapping[str, Any]": (Mapping,)}
     found = []
@@ -171,6 +172,28 @@ class Weights(_Record):
 
 
 @dataclass(frozen=True)
+class Source(_Record):
+    """A checkpoint that somebody else publishes, in a format of theirs which the architecture's ``formats`` read.
+
+    ``stzoo import`` downloads and converts it, once; from then on the model loads like any other.
+    """
+
+    url: str
+    """``https://...``, or ``hf://owner/name@revision/path/file`` for a file on the Hub."""
+    sha256: str | None = None
+    """Hash of that file; where it is not known, the file of the first download is the one that is expected ever after."""
+    size: int | None = None
+    """Bytes of that file, where known."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not _ADDRESS.match(self.url):
+            self._fail("url", "an address (https://..., hf://owner/name@revision/path/file)")
+        if self.sha256 is not None and not _SHA256.match(self.sha256):
+            self._fail("sha256", "a sha256 (64 hex digits)")
+
+
+@dataclass(frozen=True)
 class Measurement(_Record):
     """One number about a model: who measured it, on what, how."""
 
@@ -189,13 +212,20 @@ class Metric(_Record):
 
     name: str
     compute: str
-    """``"module:function"`` taking ``(prediction, target)`` of one example and returning a float (or, with ``summary``, what that takes)."""
+    """``"module:function"`` taking ``(prediction, target)`` of one example and returning a float (or, with ``summary``, what that takes).
+
+    Further parameters with defaults are options: whoever asks for the metric may write ``name?option=value``."""
     better: Literal["lower", "higher"] = "lower"
     description: str = ""
     output: str = ""
     """The output it judges; default: the task's first."""
     summary: str | None = None
     """``"module:function"`` from the list of all examples' values to one float; default: their mean."""
+    curve: str = ""
+    """What ``compute`` returns one value (or, with ``summary``, what that takes) for each of, such as ``"frame"``: an array
+    with these along its first axis. The metric's number is over all of them, its curve over the examples at each."""
+    optional: bool = False
+    """Whether it is computed only when it is asked for by name."""
 
 
 @dataclass(frozen=True)
@@ -274,6 +304,8 @@ class Model(_Spec):
     architecture: str
     config: Mapping[str, Any] = field(default_factory=dict)
     weights: Weights | None = None
+    source: Source | None = None
+    """Instead of ``weights``: where others publish them."""
     license: str = ""
     """SPDX identifier (or Hub licence name) of the weights."""
     code_license: str = "apache-2.0"
@@ -306,7 +338,9 @@ class Model(_Spec):
         super().__post_init__()
         if not _NAME.match(self.architecture.rpartition(":")[2]):
             self._fail("architecture", "the name of an architecture")
-        if self.weights and not self.license:
+        if self.weights and self.source:
+            self._fail("source", "None, which it is for a model that has weights of its own")
+        if (self.weights or self.source) and not self.license:
             self._fail("license", "the licence of the weights (an SPDX identifier such as 'apache-2.0')")
 
     @property

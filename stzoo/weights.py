@@ -47,7 +47,7 @@ class Located:
 
     path: Path
     source: str
-    """``path``, ``folder``, ``bundled``, ``hub cache`` or ``hub``."""
+    """``path``, ``folder``, ``bundled``, ``hub cache``, ``hub`` or ``imported``."""
     sha256: str
     revision: str | None = None
 

@@ -233,7 +233,7 @@ def test_plugins_lists_what_became_of_each(cli: Cli, plugin: Install) -> None:
     assert code == 0
     assert "broken failed: ModuleNotFoundError" in out
     found = {item["name"]: item for item in json.loads(cli("plugins", "--json")[1])}
-    assert found["video-prediction"]["counts"]["architectures"] == 2
+    assert found["video-prediction"]["counts"]["architectures"] >= 2
     assert (found["broken"]["status"], found["broken"]["version"]) == ("failed", "1.0")
 
 

@@ -45,6 +45,7 @@ def stzoo_tasks():
         metrics=(
             Metric("iou", "marking:counts", "higher", summary="marking:ratio"),
             Metric("wrong", "marking:wrong", output="mask"),
+            Metric("rows", "marking:row_counts", "higher", summary="marking:ratio_of_rows", curve="row", optional=True),
         ),
         baselines=(Baseline("everything", "marking:everything"),),
         pipeline="marking:Mark",
@@ -70,6 +71,16 @@ def counts(prediction, target):
 def ratio(values):
     intersections, unions = map(sum, zip(*values))
     return intersections / unions
+
+def row_counts(prediction, target, scale=1.0):
+    import numpy as np
+    parts = [item.sum((0, 2)) for item in (scale * prediction * target, (prediction + target > 0) * 1.0)]
+    return np.stack(parts, axis=1)
+
+def ratio_of_rows(values):
+    import numpy as np
+    hits, every = np.concatenate([np.atleast_2d(item) for item in values]).sum(0)
+    return hits / every
 
 def wrong(prediction, target):
     if target.max() > 0.9 and target.min() > 0.9:
@@ -212,6 +223,81 @@ def test_a_metric_of_the_whole_data_set(plugin: Install) -> None:
     assert summary.low < summary.value < summary.high
 
 
+# --- curves, options, skill -------------------------------------------------------------------------------------------
+
+
+def test_curves_are_means_over_examples_at_each_frame(predictor: Predictor, tmp_path: Path) -> None:
+    clips = random_clips(3)
+    found = evaluate(predictor, clips, output=tmp_path)
+    errors_ = [(predictor.predict(row["video"][:4]).video - row["video"][4:]) ** 2 for row in clips]
+    last = [(row["video"][3:4] - row["video"][4:]) ** 2 for row in clips]
+    for model, squares in zip(found.models, (errors_, last), strict=True):
+        assert model.metrics["mse"].curve == pytest.approx(np.sum(squares, axis=(2, 3, 4)).mean(0), rel=1e-5)
+        assert np.mean(model.metrics["mse"].curve) == pytest.approx(model.metrics["mse"].value)
+    assert found.models[0].metrics["psnr_torchmetrics"].curve == () and "psnr_torchmetrics" not in found.axes
+    assert Evaluation.from_json((tmp_path / "evaluation.json").read_text()) == found
+    page = (tmp_path / "evaluation.md").read_text()
+    assert found.curves() in page and "| mse, frame | 1 | 2 | 3 | 4 |" in page
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_curves_of_different_lengths_are_none() -> None:
+    task = Task("numbers", metrics=(Metric("error", "module:function", curve="frame"),))
+    rows = [Row(0, "a", {"error": 1.0}, {"error": np.ones(2)}), Row(1, "b", {"error": 3.0}, {"error": np.ones(3)})]
+    found = summarise(rows, task)["error"]
+    assert (found.value, found.curve) == (2.0, ())
+
+
+def test_optional_metrics_with_options_and_a_curve_of_summaries(plugin: Install, tmp_path: Path) -> None:
+    plugin("marking", MARKING)
+    rows, model = pictures(), stzoo.create("threshold")
+    assert list(evaluate(model, rows).models[0].metrics) == ["iou", "wrong"]
+    found = evaluate(model, rows, metrics=["rows", "rows?scale=2", "iou"], output=tmp_path)
+    measured = found.models[0].metrics
+    assert list(measured) == ["rows", "rows?scale=2", "iou"]
+    assert found.better == dict.fromkeys(measured, "higher")
+    masks = [(row["picture"] > 0.5, row["mask"] > 0) for row in rows]
+    by_row = [
+        sum((mask & true)[:, place].sum() for mask, true in masks)
+        / sum((mask | true)[:, place].sum() for mask, true in masks)
+        for place in range(8)
+    ]
+    assert measured["rows"].curve == pytest.approx(by_row)
+    assert measured["rows"].value == pytest.approx(measured["iou"].value)
+    assert measured["rows?scale=2"].curve == pytest.approx([2 * value for value in by_row])
+    assert measured["rows"].low < measured["rows"].value < measured["rows"].high
+    assert found.command.endswith("--metrics rows 'rows?scale=2' iou")
+    for name, message in (
+        ("rows?scale=x", "the metric 'rows': scale='x' must be a number"),
+        ("rows?skale=2", "the metric 'rows' has no 'skale'. Did you mean 'scale'"),
+        ("rows?scale", "Write them as NAME.option=value"),
+        ("row", "no metric 'row'. Did you mean 'rows'"),
+    ):
+        with pytest.raises(errors.ConfigError, match=message):
+            evaluate(model, rows, metrics=[name])
+
+
+def test_skill_is_the_share_of_the_baselines_error_that_is_gone(predictor: Predictor) -> None:
+    other = stzoo.create("simvp", device="cpu", **TINY)
+    found = evaluate([predictor, other], random_clips(3))
+    reference = found.models[2].metrics
+    for model in found.models[:2]:
+        assert model.skill == {
+            name: pytest.approx(1 - model.metrics[name].value / reference[name].value) for name in ("mse", "mae")
+        }
+    assert found.models[2].skill == {}
+    assert found.columns[-2:] == ["mse skill ↑", "examples/s"]
+    assert [found.cells(model)[-2] for model in found.models] == [
+        f"{model.skill['mse']:.3f}" for model in found.models[:2]
+    ] + [""]
+    alone = evaluate(predictor, random_clips(3), baselines=False)
+    assert alone.models[0].skill == {} and alone.columns[-2:] == ["psnr_torchmetrics ↑", "examples/s"]
+    still = [{"video": np.full((8, 1, 16, 16), 0.5, np.float32)}]
+    assert evaluate(predictor, still).models[0].skill == {}, (
+        "where persistence makes no error there is none to compare with"
+    )
+
+
 # --- intervals --------------------------------------------------------------------------------------------------------
 
 TASK = Task("numbers", metrics=(Metric("error", "module:function"),))
@@ -295,6 +381,10 @@ def test_metrics_whose_package_is_missing_are_told(predictor: Predictor, monkeyp
     monkeypatch.delitem(sys.modules, "stzoo_video_prediction.metrics_torchmetrics", raising=False)
     found = evaluate(predictor, random_clips(1))
     assert list(values(found)) == ["mse", "mae", "ssim", "psnr"]
+    with pytest.raises(
+        errors.DependencyMissing, match="'ssim_torchmetrics' cannot be computed: .*pip install torchmetrics"
+    ):
+        evaluate(predictor, random_clips(1), metrics=["ssim_torchmetrics"])
     assert found.notes[0].startswith("ssim_torchmetrics was not computed")
     assert "pip install torchmetrics" in found.notes[1]
 

@@ -34,7 +34,7 @@ import hashlib, json, logging, os, shutil, sys
 from pathlib import Path
 from types import SimpleNamespace
 import stzoo.hub
-from stzoo import errors, hub, upload
+from stzoo import errors, hub, retries, upload
 
 def client(repo_id, filename, **options):
     from huggingface_hub import hf_hub_download
@@ -53,7 +53,7 @@ lines = []
 handler = logging.Handler()
 handler.emit = lambda record: lines.append(record.getMessage())
 logging.getLogger("stzoo").addHandler(handler)
-hub.BACKOFF = 0.01
+retries.BACKOFF = 0.01
 commands = {"fetch": hub.fetch, "cached": cached, "client": client, "publish": publish}
 commands["imported"] = lambda: SimpleNamespace(modules=sorted({"torch", "httpx2"} & set(sys.modules)))
 disk_usage = shutil.disk_usage

@@ -22,13 +22,14 @@ from runs import RECORD, make_evaluation, make_run
 import stzoo
 from stzoo import cards, errors
 from stzoo.publishing import Source
+from stzoo.registry import catalogue
 
 SETUP = f"""
 import contextlib, json, logging, os, signal, sys
 import stzoo, torch
 from pathlib import Path
-from stzoo import cli, errors, hub, publishing
-hub.BACKOFF = 0.01
+from stzoo import cli, errors, publishing, retries
+retries.BACKOFF = 0.01
 tiny = {TINY!r}
 clip = torch.linspace(0, 1, 4 * 256).view(4, 1, 16, 16)
 total = lambda predictor: predictor.predict(clip).video.sum().item()
@@ -510,7 +511,7 @@ def test_the_zoo_is_published(hub: HubServer, person: Person, tmp_path: Path) ->
     code = "answer = cli.main(['publish', '--all', 'stzoo', '--output', str(output)])"
     code = f"with contextlib.redirect_stdout(sys.stderr): {code}"
     assert person(code, output=tmp_path / "commits.json") == 0
-    models = [model for model in stzoo.models() if model.plugin in cards.catalogue() and model.weights]
+    models = [model for model in stzoo.models() if model.plugin in catalogue() and model.weights]
     commits = json.loads((tmp_path / "commits.json").read_text())
     assert commits == {f"stzoo/{model.name}": hub.repo(f"stzoo/{model.name}").resolve("main") for model in models}
     for model in models:

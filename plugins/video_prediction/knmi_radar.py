@@ -14,10 +14,7 @@ radar composites of KNMI (CC BY 4.0). OUTPUT gets the layout that `stzoo info --
 Each split is one piece of time, in this order, and no frame is in two: neighbouring radar frames are nearly alike, so
 frames that were drawn at random would be learned by heart. `--tiles 64` cuts each piece into square tiles, one a file.
 
-Pixels are the logarithm of the rain rate R in mm/h, from 0 at 0.1 (below it, it is dry) to 255 at 100:
-(10 log10 R + 10 dB) / 30 dB. Rain rates are close to log-normal: on a linear scale a few cores would be bright and nearly
-all rain invisible, and a squared error would count nothing else. The bounds are fixed rather than taken from the data, so
-that nothing about the test frames is known in training and every pixel can be turned back into mm/h.
+Pixels are the logarithm of the rain rate, see `stzoo_video_prediction.radar`.
 """
 
 from __future__ import annotations
@@ -32,9 +29,8 @@ from pathlib import Path
 import numpy as np
 
 from stzoo.errors import DatasetError, StzooError
+from stzoo_video_prediction.radar import DRY, WET, scaled
 
-DRY, WET = 0.1, 100.0
-"""Rain rates in mm/h that become 0 and 1."""
 SHORTEST = 20
 """Frames that every split needs: 10 to see and 10 to predict."""
 
@@ -54,17 +50,6 @@ Pixel p stands for the rain rate 10^(3 p / 255 - 1) mm/h, so 0 is {dry:g} mm/h o
 
 Read it as `FOLDER?frames=20&stride=1`: examples of 20 frames, starting at every frame.
 """
-
-
-def scaled(rain: np.ndarray) -> np.ndarray:
-    """Rain in mm per 5 minutes to uint8: decibels of the rain rate between 0.1 and 100 mm/h."""
-    rate = np.clip(rain.astype(np.float64) * 12, DRY, WET)
-    return np.rint(255 * np.log10(rate / DRY) / np.log10(WET / DRY)).astype(np.uint8)
-
-
-def rain_rate(pixels: np.ndarray) -> np.ndarray:
-    """The inverse of `scaled`, from uint8 to mm/h."""
-    return DRY * (WET / DRY) ** (pixels / 255)
 
 
 def read(source: Path) -> np.ndarray:

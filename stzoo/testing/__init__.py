@@ -88,12 +88,13 @@ def _cases(config: pytest.Config) -> dict[str, list[tuple[str, Any]]]:
     models = [model for model in registry().all(Model) if model.plugin in names]
     architectures = [architecture for architecture in registry().all(Architecture) if architecture.plugin in names]
     subjects = [Subject(architecture) for architecture in architectures]
-    subjects += [Subject(registry().architecture_of(model), model) for model in models]
+    subjects += [Subject(registry().architecture_of(model), model) for model in models if not model.source]
     return {
         "stzoo_plugin": [(plugin.name, plugin) for plugin in plugins],
         "stzoo_architecture": [(architecture.name, architecture) for architecture in architectures],
         "stzoo_model": [(model.name, model) for model in models],
         "stzoo_trained": [(model.name, model) for model in models if model.weights],
+        "stzoo_foreign": [(model.name, model) for model in models if model.source],
         "stzoo_learner": [(architecture.name, architecture) for architecture in architectures if architecture.recipe],
         "stzoo_predictor": [(str(subject), subject) for subject in subjects],
         "stzoo_format": [
@@ -108,6 +109,7 @@ _ABSENT = {
     "stzoo_architecture": "the plugin has no architecture",
     "stzoo_model": "the plugin has no model",
     "stzoo_trained": "no model of the plugin has weights",
+    "stzoo_foreign": "no model of the plugin is published by others",
     "stzoo_learner": "no architecture of the plugin has a recipe",
     "stzoo_predictor": "the plugin has neither models nor architectures",
     "stzoo_format": "no architecture of the plugin reads foreign checkpoints",

@@ -197,10 +197,10 @@ def _as_result(start: Predictor, request: Request) -> Predictor:
 
 
 def _monitor(metrics: tuple[Metric, ...], name: str | None, task: str) -> Metric | None:
-    known = {item.name: item for item in metrics}
+    known = {item.name: item for item in metrics if not item.optional}
     if name is not None and name not in known:
         raise errors.ConfigError(f"task {task!r} has no metric {name!r}", f"It has {', '.join(known)}")
-    return known[name] if name else next(iter(metrics), None)
+    return known[name] if name else next(iter(known.values()), None)
 
 
 def _recipe(architecture: Architecture, options: Mapping[str, Any]) -> Recipe:

@@ -16,6 +16,7 @@ from typing import Any
 
 from stzoo import api, errors, files, media
 from stzoo.console import shown_name
+from stzoo.imports import record_of, usable
 from stzoo.registry import registry
 from stzoo.spec import Model, Task
 from stzoo.ui.guard import Guard
@@ -77,7 +78,7 @@ def launch(blocks: gr.Blocks, **options: Any) -> Any:
 def _chosen(names: Sequence[str], task: str | None) -> list[Model]:
     if task is not None:
         names = (*names, registry().get(Task, task).name)
-    return chosen(names or [model.qualified_name for model in registry().models()])
+    return chosen(names or [model.qualified_name for model in registry().models() if usable(model)], usable)
 
 
 def _entries(models: Sequence[Model]) -> list[Entry]:
@@ -118,7 +119,8 @@ class Demo(gr.Blocks):  # type: ignore[misc]
             others = [item.name for item in self.entries if item is not entry and item.model.task == entry.model.task]
             subject = Subject(entry.model, self.limits)
             if not others:
-                others = [shown_name(item) for item in registry().models(task=entry.model.task) if item != entry.model]
+                same = registry().models(task=entry.model.task)
+                others = [shown_name(item) for item in same if item != entry.model and usable(item)]
             return page(subject, self.runner, f"predict_{entry.slug}", others, back)
         except Exception as problem:  # a plugin's field may do anything
             log.exception("no page for %s", entry.name)
@@ -304,9 +306,10 @@ class Thumbnails:
         """The pictures there are, as data addresses by qualified name; and whether some are still being made."""
         pictures = {}
         for model in models:
-            if model.weights is None or model.weights.sha256 is None:
+            digest = model.weights.sha256 if model.weights else (record_of(model) or {}).get("sha256")
+            if digest is None:
                 continue
-            path = self.folder / f"{model.weights.sha256}.png"
+            path = self.folder / f"{digest}.png"
             if path.is_file():
                 pictures[model.qualified_name] = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
             else:

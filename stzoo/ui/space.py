@@ -6,7 +6,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files as resources
 from pathlib import Path
@@ -37,11 +37,14 @@ _DESCRIPTION = 60
 # --- what a Space shows -----------------------------------------------------------------------------------------------
 
 
-def chosen(names: Sequence[str]) -> list[Model]:
-    """The models that are named, by themselves or by their task, each once. Raises UnknownModel or InputError."""
+def chosen(names: Sequence[str], usable: Callable[[Model], bool] = lambda model: not model.source) -> list[Model]:
+    """The models that are named, by themselves or by their task, each once. Raises UnknownModel or InputError.
+
+    Of a task it is those that are ``usable``, by default without those that others publish.
+    """
     tasks, found = [task.name for task in registry().all(Task)], dict[str, Model]()
     for name in names:
-        models = registry().models(task=name) if name in tasks else [_model(name, tasks)]
+        models = list(filter(usable, registry().models(task=name))) if name in tasks else [_model(name, tasks)]
         if not models:
             raise errors.InputError(f"no installed model is for the task {name!r}", "See: stzoo list")
         found |= {model.qualified_name: model for model in models}
@@ -74,6 +77,11 @@ def render(names: Sequence[str], *, hardware: str | None = None) -> dict[str, st
     from huggingface_hub import SpaceCardData
 
     models, title = chosen(names), shorten(", ".join(map(_title, names)), _DESCRIPTION, placeholder=" …")
+    if foreign := [model.name for model in models if model.source]:
+        raise errors.InputError(
+            f"a Space cannot bring what others publish: {', '.join(foreign)}",
+            f'Publish a copy, stzoo.load("{foreign[0]}").publish("owner/name"), if its licence allows that',
+        )
     hardware = _known(hardware) if hardware else _suggested(models)
     tasks = list(dict.fromkeys(model.task for model in models))
     description = registry().get(Task, names[0]).description if names == tasks else models[0].description

@@ -12,6 +12,7 @@ import pytest
 from stzoo.data import open_data
 from stzoo.registry import registry
 from stzoo.spec import Requirements, Task
+from stzoo_video_prediction import radar
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +37,12 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_pixels_are_decibels_that_can_be_turned_back(script: ModuleType) -> None:
+def test_pixels_are_decibels_that_can_be_turned_back() -> None:
     rates = np.array([0, 0.05, 0.1, 1, 3.7, 10, 100, 500])
-    pixels = script.scaled(rates / 12)
+    pixels = radar.scaled(rates / 12)
     assert pixels.dtype == np.uint8
     assert pixels[[0, 1, 2, 3, 5, 6, 7]].tolist() == [0, 0, 0, 85, 170, 255, 255]
-    np.testing.assert_allclose(script.rain_rate(pixels[3:7]), rates[3:7], rtol=0.015)
+    np.testing.assert_allclose(radar.rain_rate(pixels[3:7]), rates[3:7], rtol=0.015)
 
 
 def test_splits_are_pieces_of_time(script: ModuleType, source: Path, tmp_path: Path) -> None:

@@ -16,12 +16,14 @@ import random
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from stzoo.errors import DatasetError, DependencyMissing
+from stzoo_video_prediction.recordings import Stored
 
 Pixels = NDArray[np.uint8]
 
@@ -160,13 +162,14 @@ def read_idx(path: str | Path) -> Pixels:
     return np.frombuffer(data, np.uint8, expected, header).reshape(shape)
 
 
-def mnist_digits(split: str, source: str | Path = "shipped") -> Pixels:
+def mnist_digits(split: str, source: str | Path = "shipped", hub: str = "ylecun/mnist") -> Pixels:
     """The digits (N,28,28) uint8 of a split.
 
     Args:
         split: "train", "validation" (digits of MNIST's training set that "train" does not use) or "test".
         source: "shipped" (2,000 training and 1,000 test digits that come with the plugin), "hub" (all of them, from
-            the Hub dataset `ylecun/mnist`), or a folder with MNIST's own idx files.
+            the Hub dataset `hub`), or a folder with MNIST's own idx files.
+        hub: that dataset.
 
     Raises:
         DatasetError: unknown split, or the source cannot be read.
@@ -179,7 +182,7 @@ def mnist_digits(split: str, source: str | Path = "shipped") -> Pixels:
         with np.load(Path(__file__).with_name("data") / "digits.npz") as shipped:
             digits: Pixels = shipped[part]
     elif source == "hub":
-        digits = _hub_digits(part)
+        digits = _hub_digits(part, hub)
     else:
         digits = _folder_digits(part, Path(source))
     held_out = len(digits) // VALIDATION_SHARE
@@ -206,7 +209,7 @@ def _folder_digits(part: str, folder: Path) -> Pixels:
     return digits
 
 
-def _hub_digits(part: str) -> Pixels:
+def _hub_digits(part: str, hub: str) -> Pixels:
     try:
         from datasets import load_dataset  # type: ignore[import-not-found]
     except ImportError:
@@ -214,10 +217,10 @@ def _hub_digits(part: str) -> Pixels:
             "digits='hub' needs the package datasets", "pip install datasets, or use digits='shipped'"
         ) from None
     try:
-        rows = load_dataset("ylecun/mnist", split=part)
+        rows = load_dataset(hub, split=part)
     except Exception as error:  # datasets raises whatever its storage layers raise
         raise DatasetError(
-            f"the Hub dataset ylecun/mnist cannot be read: {error}",
+            f"the Hub dataset {hub} cannot be read: {error}",
             "Check the network, or use digits='shipped' or a folder with MNIST's idx files",
         ) from error
     return np.stack([np.asarray(image, np.uint8) for image in rows["image"]])
@@ -247,8 +250,9 @@ class MovingMNIST:
         size: int | None = None,
         frames: int = 20,
         seed: int = 0,
+        hub: str = "ylecun/mnist",
     ) -> None:
-        self.digits = mnist_digits(split, digits)
+        self.digits = mnist_digits(split, digits, hub)
         self.split = split
         self.size = size if size is not None else 1_000 if split == "validation" else 10_000
         self.frames = frames
@@ -269,12 +273,73 @@ class MovingMNIST:
         return {"video": moving_mnist_sequence(self.digits, rng, frames=self.frames)}
 
 
+class FixedSequences(Sequence[dict[str, Pixels]]):
+    """The published test set, a file (20,N,64,64) uint8: `[i]` is `{"video": (frames,1,64,64)}`, read when asked for.
+
+    Raises:
+        DatasetError: no such file, or an array of another shape or type.
+    """
+
+    def __init__(self, path: Path, size: int | None, frames: int) -> None:
+        self.stored = Stored(path)
+        array = self.stored.array
+        if array.ndim != 4 or array.dtype != np.uint8:
+            raise DatasetError(
+                f"{path} holds {array.dtype} {array.shape}", "The published file holds uint8 (20, 10000, 64, 64)"
+            )
+        self.frames, self.size = frames, array.shape[1] if size is None else size
+        if not 0 < frames <= len(array) or not 0 < self.size <= array.shape[1]:
+            raise DatasetError(
+                f"{path} has {array.shape[1]} sequences of {len(array)} frames, not {self.size} of {frames}"
+            )
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: Any) -> Any:
+        if not -self.size <= index < self.size:
+            raise IndexError(f"sequence {index} of {self.size}")
+        return {"video": np.array(self.stored.array[: self.frames, index % self.size, None])}
+
+
 def load(
     split: str,
     digits: str | Path = "shipped",
     size: int | None = None,
     frames: int = 20,
     seed: int = 0,
-) -> MovingMNIST:
-    """The dataset `moving-mnist` of the registry; see `MovingMNIST`."""
+    fixed: str = "",
+) -> MovingMNIST | FixedSequences:
+    """The dataset `moving-mnist` of the registry: see `MovingMNIST`.
+
+    `fixed` is the file `mnist_test_seq.npy`, or a folder that has it: then it is the test split.
+    """
+    if fixed and split == "test":
+        return FixedSequences(_fixed_file(fixed, "mnist_test_seq.npy"), size, frames)
     return MovingMNIST(split, digits, size, frames, seed)
+
+
+def load_fashion(
+    split: str, digits: str = "", size: int | None = None, frames: int = 20, seed: int = 0, fixed: str = ""
+) -> MovingMNIST | FixedSequences:
+    """The dataset `moving-fashion-mnist`: clothes instead of digits, otherwise as `load`.
+
+    `digits` is a folder with Fashion-MNIST's idx files, or "hub" (`zalando-datasets/fashion_mnist`); `fixed` the file
+    `fmnist_test_seq.npy`, or a folder that has it.
+    """
+    if fixed and split == "test":
+        return FixedSequences(_fixed_file(fixed, "fmnist_test_seq.npy"), size, frames)
+    if digits in ("", "shipped"):
+        raise DatasetError(
+            "moving-fashion-mnist needs Fashion-MNIST, which is not shipped",
+            "Write digits=FOLDER with its idx files, or digits=hub",
+        )
+    return MovingMNIST(split, digits, size, frames, seed, "zalando-datasets/fashion_mnist")
+
+
+def _fixed_file(fixed: str, name: str) -> Path:
+    path = Path(fixed).expanduser()
+    path = path / name if path.is_dir() else path
+    if not path.is_file():
+        raise DatasetError(f"there is no file {path}", f"Give {name}, or the folder that has it: fixed=PATH")
+    return path

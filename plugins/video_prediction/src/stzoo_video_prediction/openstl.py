@@ -5,6 +5,7 @@ stzoo keeps OpenSTL's names, so nothing is converted; only the configuration has
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -69,11 +70,21 @@ def openstl_config(state: Mapping[str, Tensor], build: Callable[..., nn.Module],
         "spatio_kernel_enc": kernel_enc,
         "spatio_kernel_dec": kernel_dec,
     }
+    check_tensors(state, functools.partial(build, **config), f"OpenSTL {translator}")
+    return config
+
+
+def check_tensors(state: Mapping[str, Tensor], build: Callable[[], nn.Module], what: str) -> None:
+    """Prove a recovered configuration: the network it builds (on meta) has exactly these tensors.
+
+    Raises:
+        FormatError: tensors are missing, too many, or of a shape that does not fit the others.
+    """
     try:
         with torch.device("meta"):
-            expected = build(**config).state_dict()
+            expected = build().state_dict()
     except ConfigError as problem:
-        raise FormatError(f"this looks like an OpenSTL {translator} checkpoint, but {problem.problem}") from problem
+        raise FormatError(f"this looks like an {what} checkpoint, but {problem.problem}") from problem
     for wrong, keys in (
         ("missing", expected.keys() - state.keys()),
         ("unexpected", state.keys() - expected.keys()),
@@ -81,11 +92,10 @@ def openstl_config(state: Mapping[str, Tensor], build: Callable[..., nn.Module],
     ):
         if keys:
             raise FormatError(
-                f"this looks like an OpenSTL {translator} checkpoint, but {len(keys)} of its tensors are {wrong}: "
+                f"this looks like an {what} checkpoint, but {len(keys)} of its tensors are {wrong}: "
                 f"{', '.join(sorted(keys)[:3])}{', ...' if len(keys) > 3 else ''}",
                 "Is the file complete, and the network unmodified?",
             )
-    return config
 
 
 def shortest_ratio(widths: list[tuple[int, int]]) -> float:
