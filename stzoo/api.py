@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -130,6 +131,36 @@ def pull(name: PathLike, *, revision: str | None = None, offline: bool | None = 
 def architecture_of(name: PathLike, *, revision: str | None = None, offline: bool | None = None) -> Architecture:
     """The architecture :func:`load` would build for this name; of a Hub repo only ``config.json`` is fetched."""
     return _origin(name, revision, None, offline).architecture
+
+
+def describe(name: PathLike, *, revision: str | None = None, offline: bool | None = None) -> Model:
+    """What is known of a model before its weights are loaded: the zoo's entry; for a folder or a Hub repo, one made from its
+    ``config.json`` and from the network, which is built for it.
+
+    ``name``, ``revision``, ``offline`` and errors as for :func:`load`.
+    """
+    from stzoo.cards import source_text
+    from stzoo.predictor import LoadReport
+
+    origin = _origin(name, revision, None, offline)
+    if origin.model is not None:
+        return origin.model
+    spec, text = origin.architecture, {key: source_text(origin.entry.get(key)) for key in ("base_model", "trained_on")}
+    config = spec.validate(origin.config)
+    built = build(spec, config, LoadReport(origin.name, "none"), skip_init=True)
+    return Model(
+        name="-".join(re.findall("[a-z0-9]+", origin.name.lower())) or "model",
+        architecture=spec.name,
+        config=config,
+        license=str(origin.entry.get("license") or ""),
+        trained_on=text["trained_on"],
+        base_model=text["base_model"] or None,
+        description=f"A {spec.name} model" + (f", from {text['base_model']}" if text["base_model"] else ""),
+        requirements=built.requirements,
+        parameters=sum(item.numel() for item in built.module.parameters()),
+        task=spec.task,
+        plugin=spec.plugin,
+    )
 
 
 def create(architecture: str, *, device: str | torch.device | None = None, **config: Any) -> Predictor:

@@ -204,12 +204,15 @@ def foreign_file(model: Model) -> str:
 # --- models of the zoo ------------------------------------------------------------------------------------------------
 
 
-def model_card(model: Model, picture: str = "") -> str:
-    """The card of a zoo model, as Markdown with the Hub's front matter; ``picture``: what ``prediction.png`` shows."""
+def model_card(model: Model, picture: str = "", load: str = "") -> str:
+    """The card of a model, as Markdown with the Hub's front matter.
+
+    ``picture``: what ``prediction.png`` shows; ``load``: what ``stzoo.load`` takes, default: its name in the zoo.
+    """
     architecture, task, weights = registry().architecture_of(model), registry().get(Task, model.task), model.weights
     return _Card(
         name=model.name,
-        load=model.name,
+        load=load or model.name,
         summary=model.description,
         task=task,
         architecture=architecture,

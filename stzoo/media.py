@@ -68,7 +68,7 @@ def read_video(
             name,
         )
     else:
-        array = _as_array(value, name)
+        array = as_array(value, name)
         if array.ndim not in (3, 4):
             hint = " (several clips at once go through predict_batch)" if array.ndim == 5 else ""
             raise InputError(
@@ -95,7 +95,7 @@ def read_image(
         value = load_array(file, name) if file.suffix in ARRAYS else decode_picture(file, name, channels)
     elif isinstance(value, Image.Image):
         value = from_pil(value, channels)
-    array = _as_array(value, name)
+    array = as_array(value, name)
     if array.ndim not in (2, 3):
         raise InputError(
             f"{name}: shape {array.shape} is not a picture", "Give (height, width) or (channels, height, width)"
@@ -120,7 +120,7 @@ def count_frames(value: Any, name: str) -> int:
         return int(stream.frames) or sum(1 for packet in container.demux(stream) if packet.size)
 
 
-def _as_array(value: Any, name: str) -> np.ndarray:
+def as_array(value: Any, name: str) -> np.ndarray:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         value = value.float().numpy() if value.is_floating_point() else value.numpy()
@@ -238,7 +238,7 @@ def write_image(image: np.ndarray, path: Path) -> None:
     """Write (C, H, W) as a picture or a NumPy file."""
     with atomic_path(path) as temporary:
         if path.suffix.lower() in ARRAYS:
-            _write_array(image, temporary, "image")
+            write_array(image, temporary, "image")
         else:
             to_pil(image).save(temporary)
 
@@ -248,7 +248,7 @@ def write_video(clip: np.ndarray, path: Path, *, fps: float = 10, scale: int = 1
     suffix = path.suffix.lower()
     with atomic_path(path) as temporary:
         if suffix in ARRAYS:
-            _write_array(clip, temporary, "video")
+            write_array(clip, temporary, "video")
         elif suffix == ".png":
             strip(clip).save(temporary)
         elif suffix == ".gif":
@@ -286,7 +286,7 @@ def _encode_video(frames: Iterator[PILImage], path: Path, fps: float) -> None:
             container.mux(stream.encode())
 
 
-def _write_array(array: np.ndarray, path: Path, name: str) -> None:
+def write_array(array: np.ndarray, path: Path, name: str) -> None:
     if path.suffix.lower() == ".npy":
         np.save(path, array)
     else:

@@ -122,12 +122,15 @@ class Requirements(_Record):
     """Height and width are padded up to a multiple of this and the output is cropped back."""
     native_size: tuple[int, int] | None = None
     """Height and width it was made for, in pixels."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes in its masks, by number from 0; empty where masks hold numbers of objects, or there are none."""
 
     def describe(self) -> str:
         """The requirements as one line for people."""
         parts = [
             f"{self.frames_in} frames" if self.frames_in else "",
             f"{self.channels} channel(s)" if self.channels else "",
+            f"knows {len(self.classes)} classes" if self.classes else "",
         ]
         if self.native_size:
             parts.append(f"made for {self.native_size[1]}x{self.native_size[0]} pixels")

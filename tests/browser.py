@@ -85,7 +85,7 @@ class Demo:
         self._proxy.close()
 
     def _wait(self) -> None:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while time.monotonic() < until and self.process.poll() is None:
             try:
                 if httpx.get(self.url, trust_env=False, timeout=20).status_code == 200:
@@ -154,7 +154,7 @@ class Visit:
 
 
 Open = Callable[..., Visit]
-"""Makes a new tab: ``visit(width=390, dark=True)``."""
+"""Makes a new tab: ``visit(width=390, dark=True)``; ``of``: another demo than that of everything."""
 
 
 @pytest.fixture(scope="session")
@@ -189,14 +189,14 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def visit(chromium: Any, demo: Demo, screenshots: Path) -> Iterator[Open]:
     contexts = []
 
-    def make(width: int = 1280, height: int = 900, dark: bool = False) -> Visit:
+    def make(width: int = 1280, height: int = 900, dark: bool = False, of: Demo = demo) -> Visit:
         context = chromium.new_context(
             viewport={"width": width, "height": height},
             color_scheme="dark" if dark else "light",
             reduced_motion="reduce",
         )
         contexts.append(context)
-        tab = Visit(context.new_page(), demo, screenshots)
+        tab = Visit(context.new_page(), of, screenshots)
         tab.page.set_default_timeout(20_000)
         tab.page.on("request", lambda request: tab.requests.append(request.url))
         tab.page.on("websocket", lambda opened: tab.requests.append(opened.url))

@@ -5,10 +5,15 @@ Skipped where Chromium or playwright is not installed.
 
 from __future__ import annotations
 
+import os
+import sys
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Open, Visit, chromium, demo, screenshots, visit  # noqa: F401 (fixtures)
+from browser import Demo, Open, Visit, chromium, demo, screenshots, visit  # noqa: F401 (fixtures)
+from commandline import TOY, Install, plugin  # noqa: F401 (a fixture)
 
 import stzoo
 from stzoo.imports import usable
@@ -25,12 +30,39 @@ def open_page(tab: Visit, name: str) -> None:
     tab.page.get_by_role("button", name="Predict", exact=True).wait_for()
 
 
+HELD = """id => {
+    const copy = document.getElementById(`stzoo-${id}`).cloneNode(true)
+    copy.querySelectorAll("[data-testid=status-tracker]").forEach(item => item.remove())
+    return copy.innerHTML
+}"""
+"""What a component shows, without its progress."""
+
+EVENT = """() => {
+    const own = new Set(gradio_config.page[gradio_config.current_page].components)
+    const parts = gradio_config.components.filter(item => own.has(item.id))
+    const button = parts.find(item => item.type === "button" && item.props.value === "Predict").id
+    const event = gradio_config.dependencies.find(item => item.targets.some(target => target[0] === button))
+    return ["inputs", "outputs"].map(side => event[side].map(id => [id, parts.find(item => item.id === id).type]))
+}"""
+"""Of the event of pressing Predict: components, by number and type, that go in and come out."""
+
+COLOURS = """image => image.decode().then(() => {
+    const canvas = Object.assign(document.createElement("canvas"), {width: image.naturalWidth, height: image.naturalHeight})
+    const context = canvas.getContext("2d")
+    context.drawImage(image, 0, 0)
+    return new Set(new Uint32Array(context.getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size
+})"""
+
+
 def take_example(tab: Visit) -> None:
-    """Press the button of the first example, and wait until its file is there."""
+    """Press the button of the first example, and wait until the first input holds it."""
+    tab.page.wait_for_function("() => window.gradio_config")
+    number = tab.page.evaluate(EVENT)[0][0][0]
+    before = tab.page.evaluate(HELD, number)
     tab.page.get_by_role("button", name="test example").or_(
         tab.page.get_by_role("button", name="test pattern")
     ).first.click()
-    tab.page.locator(".stzoo-strip img").first.wait_for()
+    tab.page.wait_for_function(f"given => ({HELD})(given[0]) !== given[1]", arg=[number, before])
 
 
 def predict(tab: Visit) -> Any:
@@ -39,6 +71,30 @@ def predict(tab: Visit) -> Any:
     facts = tab.page.get_by_text("sha256").first
     facts.wait_for(timeout=60_000)
     return facts
+
+
+def shown(tab: Visit) -> Counter[str]:
+    """How many components of each type came out of a prediction, each of which shows something, whatever a field's widget
+    made of it: pictures of more than one colour, films that play, texts, drawings."""
+    found: Counter[str] = Counter()
+    for number, kind in tab.page.evaluate(EVENT)[1]:
+        place = tab.page.locator(f"#stzoo-{number}")
+        if kind in ("image", "imageslider", "annotatedimage"):
+            picture = place.locator("img").last
+            picture.wait_for()
+            assert picture.evaluate(COLOURS) > 1, "the prediction is one flat colour"
+        elif kind == "video":
+            place.locator("video").wait_for()
+            ready = "film => new Promise(ok => film.readyState > 1 ? ok(film.videoWidth) : film.onloadeddata = () => ok(film.videoWidth))"
+            assert place.locator("video").evaluate(ready) > 0
+        elif kind in ("model3d", "plot", "lineplot"):
+            place.locator("canvas, svg, img").first.wait_for()
+        elif kind == "textbox":
+            assert place.locator("input, textarea").first.input_value()
+        else:
+            assert place.inner_text().strip(), f"a {kind} shows nothing"
+        found[kind] += 1
+    return found
 
 
 def clean(tab: Visit) -> None:
@@ -79,22 +135,7 @@ def test_the_first_example_of_a_model_runs(name: str, visit: Open) -> None:  # n
     take_example(tab)
     said = predict(tab).inner_text()
     assert " s on " in said and str(stzoo.info(name).weights.sha256)[:12] in said
-    film = tab.page.locator("video").last
-    assert (
-        film.evaluate(
-            "film => new Promise(ok => film.readyState > 1 ? ok(film.videoWidth) : film.onloadeddata = () => ok(film.videoWidth))"
-        )
-        > 0
-    )
-    strip = tab.page.locator(".stzoo-strip img").last
-    strip.wait_for()
-    lit = """image => image.decode().then(() => {
-        const canvas = Object.assign(document.createElement("canvas"), {width: image.naturalWidth, height: image.naturalHeight})
-        const context = canvas.getContext("2d")
-        context.drawImage(image, 0, 0)
-        return new Set(context.getImageData(0, 0, canvas.width, canvas.height).data).size
-    })"""
-    assert strip.evaluate(lit) > 50, "the prediction is one flat colour"
+    assert shown(tab).total() >= 3  # outputs, files, facts
     assert f'stzoo.load("{name}")' in tab.page.locator(".cm-content").first.inner_text()
     tab.screenshot(name, whole=True)
     clean(tab)
@@ -108,7 +149,44 @@ def test_what_goes_wrong_is_said_on_the_page(visit: Open) -> None:  # noqa: F811
     told.wait_for()
     assert "video is missing" in told.inner_text()
     assert "Traceback" not in tab.page.content()
+    assert "Error" not in tab.page.locator(".gradio-container").inner_text().replace(told.inner_text(), "")
     tab.screenshot("error")
+
+
+def test_leaving_at_once_says_nothing_of_lost_connections(visit: Open) -> None:  # noqa: F811
+    """From the gallery while it loads, and from a page in the middle of a prediction."""
+    tab = visit()
+    for _ in range(2):
+        open_page(tab, BUNDLED[0])
+        take_example(tab)
+        tab.page.get_by_label("Horizon").fill("2000")
+        tab.page.get_by_role("button", name="Predict", exact=True).click()
+        tab.page.locator("[data-testid=status-tracker] .progress-text").first.wait_for()
+        tab.page.get_by_role("link", name="All models").click()
+        tab.page.locator(CARDS).first.wait_for()
+    clean(tab)
+
+
+def test_a_licence_without_commercial_use_is_marked(
+    visit: Open,  # noqa: F811
+    plugin: Install,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(plugin("toy", TOY)), *sys.path]))
+    with Demo(tmp_path / "demo", "--task", "comparison") as running:
+        tab = visit(of=running)
+        tab.open()
+        mark = tab.page.locator(CARDS).filter(has_text="subtraction-pairs").locator(".forbidden")
+        mark.wait_for()
+        assert mark.inner_text() == "cc-by-nc-4.0: no commercial use"
+        assert tab.page.locator(CARDS).filter(has_text="subtraction-empty").locator(".forbidden").count() == 0
+        tab.screenshot("licence-gallery")
+        tab.page.locator(CARDS).filter(has_text="subtraction-pairs").locator("a").click()
+        tab.page.locator("h1").filter(has_text="subtraction-pairs").wait_for()
+        assert tab.page.locator(".forbidden").inner_text() == "cc-by-nc-4.0: no commercial use"
+        tab.screenshot("licence")
+        clean(tab)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

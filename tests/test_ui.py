@@ -15,7 +15,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from browser import Demo
 from commandline import TOY, Install, plugin, run_python  # noqa: F401 (a fixture)
+from hubserver import HubServer
 from PIL import Image
 
 import stzoo
@@ -425,6 +427,39 @@ def test_names_and_tasks_choose_what_is_shown() -> None:
     assert len(_chosen([], "video-prediction")) == 2
     with pytest.raises(errors.UnknownModel, match="Did you mean"):
         stzoo.demo("tau-mnist")
+
+
+def test_saved_folders_and_hub_repos_get_pages_and_what_is_wrong_with_one_is_said_there(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stzoo.ui.gallery import _stored
+
+    original = stzoo.load("tau-mmnist", device="cpu")
+    saved = original.save(tmp_path / "saved")
+    hub.put("me/tau-clips", {path.name: path for path in saved.iterdir()})
+    hub.put("me/no-model", {"README.md": b"nothing"})
+    for name, value in hub.env(tmp_path / "home").items():
+        monkeypatch.setenv(name, value)
+    with Demo(tmp_path / "demo", "me/tau-clips", str(saved), "me/no-model", "simvp-mmnist") as running:
+        visitor = client(running.url, tmp_path)
+        endpoints = visitor.view_api(return_format="dict", print_info=False)["named_endpoints"]
+        assert len(endpoints) == 3 and "/predict_me_tau_clips" in endpoints
+        expected = original.predict(clip(tmp_path)).video
+        for endpoint in endpoints.keys() - {"/predict_simvp_mmnist"}:
+            with np.load(visitor.predict(gradio_client.handle_file(clip(tmp_path)), api_name=endpoint)) as stored:
+                assert np.array_equal(stored["video"], expected)
+        pages = {
+            name: httpx.get(f"{running.url}/{name}", trust_env=False).text for name in ("me_tau_clips", "me_no_model")
+        }
+    assert 'stzoo.load(\\"me/tau-clips\\")' in pages["me_tau_clips"]
+    assert "licence: apache-2.0" in pages["me_tau_clips"]
+    assert "This model cannot be shown" in pages["me_no_model"] and "config.json" in pages["me_no_model"]
+
+    alone = run_python(["-m", "stzoo", "demo", tmp_path / "nowhere", "--no-browser"])
+    assert (alone.returncode, alone.stderr.count("\n")) == (2, 1)
+    assert "there is no folder" in alone.stderr
+    with pytest.raises(errors.UnknownModel):
+        _stored("./nowhere", alone=True)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

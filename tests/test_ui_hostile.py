@@ -10,6 +10,7 @@ import io
 import json
 import re
 import secrets
+import socket
 import struct
 import sys
 import threading
@@ -38,6 +39,7 @@ GROWTH = 400 * MEGABYTE
 """What the process may take on top of what it takes after a first prediction, at its peak, over all cases."""
 PATIENCE = 60
 """Seconds within which every request must be answered."""
+CONNECTIONS = 60
 SECRET = "kept-" + secrets.token_hex(8)
 
 
@@ -359,7 +361,8 @@ def refused(answer: Answer, attacker: Attacker, echo: bool = False) -> str:
 @pytest.fixture(scope="module")
 def attacker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacker]:
     pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'stzoo[demo]'")
-    words = ("--max-file-size", "8", "--time-limit", "4", "--queue", "12")
+    limits = {"max-file-size": 8, "max-upload": 20, "upload-time": 8, "time-limit": 4, "queue": 12}
+    words = [f"--{name}={value}" for name, value in (limits | {"connections": CONNECTIONS}).items()]
     with Demo(tmp_path_factory.mktemp("demo"), *words) as demo:
         made = Attacker(demo)
         yield made
@@ -484,8 +487,86 @@ def test_an_upload_over_the_limit(attacker: Attacker) -> None:
     answer = attacker.upload("clip.mp4", (bytes(MEGABYTE) for _ in range(limit // MEGABYTE + 2)))
     hold(answer, attacker)
     assert answer.status == 413
-    left = sum(path.stat().st_size for path in attacker.demo.uploads.rglob("*") if path.is_file())
-    assert left < limit, "what was refused is still on the disk"
+    assert stored(attacker.demo) < limit, "what was refused is still on the disk"
+
+
+def stored(demo: Demo) -> int:
+    """Bytes in the upload folder."""
+    return sum(path.stat().st_size for path in demo.uploads.rglob("*") if path.is_file())
+
+
+def settled(demo: Demo, before: int) -> bool:
+    """Whether the upload folder is soon as it was."""
+    until = time.monotonic() + 10
+    while stored(demo) > before and time.monotonic() < until:
+        time.sleep(0.1)
+    return stored(demo) <= before
+
+
+def connected(attacker: Attacker, request: bytes) -> socket.socket:
+    """A connection over which so much of a request was sent."""
+    place = urlsplit(attacker.demo.url)
+    made = socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=PATIENCE)
+    made.sendall(request)
+    return made
+
+
+SLOW = (
+    b"POST /gradio_api/%s HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: 5000000\r\n\r\n"
+    b'--x\r\nContent-Disposition: form-data; name="files"; filename="clip.mp4"\r\n\r\n' + bytes(100_000)
+)
+"""The beginning of an upload."""
+
+
+def test_many_files_in_one_upload(attacker: Attacker) -> None:
+    before = stored(attacker.demo)
+    files = [("files", (f"{index}.mp4", bytes(7_000_000))) for index in range(4)]
+    try:
+        answer = attacker.http.post("/upload", files=files)
+        assert (answer.status_code, "20 MB together" in answer.text) == (413, True)
+    except httpx.TransportError:  # refused in the middle of the upload
+        pass
+    assert settled(attacker.demo, before), "what was refused is still on the disk"
+    assert attacker.http.post("/upload", files=files[:2]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [(b"upload", b"multipart/form-data; boundary=x"), (b"queue/join", b"application/json")]
+)
+def test_an_upload_that_never_ends(path: bytes, kind: bytes, attacker: Attacker) -> None:
+    before, start = stored(attacker.demo), time.monotonic()
+    with connected(attacker, SLOW % (path, kind)) as connection:
+        said = connection.recv(4096)
+        assert said.split()[1] in (b"400", b"408") and b"may take 8 seconds" in said + connection.recv(4096)
+        assert 7 < time.monotonic() - start < 30
+        while connection.recv(4096):  # it is closed
+            pass
+    assert settled(attacker.demo, before), "what was refused is still on the disk"
+
+
+def test_an_upload_that_ends_in_the_middle(attacker: Attacker) -> None:
+    before = stored(attacker.demo)
+    connection = connected(attacker, SLOW % (b"upload", b"multipart/form-data; boundary=x"))
+    until = time.monotonic() + 10
+    while stored(attacker.demo) == before and time.monotonic() < until:
+        time.sleep(0.05)
+    assert stored(attacker.demo) > before
+    connection.close()
+    assert settled(attacker.demo, before), "what was left is still on the disk"
+
+
+def test_more_streams_than_the_demo_holds_open(attacker: Attacker, good: bytes) -> None:
+    ask = b"GET /gradio_api/heartbeat/%d HTTP/1.1\r\nHost: x\r\n\r\n"
+    streams = [connected(attacker, ask % index) for index in range(CONNECTIONS + 20)]
+    codes = [stream.recv(4096).split()[1] for stream in streams]
+    assert codes.count(b"200") <= CONNECTIONS and codes.count(b"503") >= 20
+    assert attacker.get("/").status == 503
+    for stream in streams:
+        stream.close()
+    until = time.monotonic() + 30
+    while attacker.get("/").status == 503 and time.monotonic() < until:
+        time.sleep(0.2)
+    assert attacker.predict("clip.mp4", good).event == "complete"
 
 
 BODIES: dict[str, bytes] = {

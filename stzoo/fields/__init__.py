@@ -10,8 +10,15 @@ from stzoo.fields.base import IMAGES as IMAGES
 from stzoo.fields.base import VIDEOS as VIDEOS
 from stzoo.fields.base import Field as Field
 from stzoo.fields.base import suggestion as suggestion
+from stzoo.fields.depth import Depth as Depth
+from stzoo.fields.geometry import Scene as Scene
+from stzoo.fields.masks import Mask as Mask
+from stzoo.fields.masks import VideoMask as VideoMask
 from stzoo.fields.pictures import Image as Image
 from stzoo.fields.pictures import Video as Video
+from stzoo.fields.prompts import Prompt as Prompt
+from stzoo.fields.prompts import Prompts as Prompts
+from stzoo.fields.series import Series as Series
 from stzoo.fields.values import Choice as Choice
 from stzoo.fields.values import Number as Number
 from stzoo.fields.values import Shape as Shape

@@ -51,6 +51,11 @@ class Widget:
     def label(self) -> str:
         return self.field.name.replace("_", " ").capitalize()
 
+    @property
+    def follows(self) -> str:
+        """Name of the input that this one is shown or asked for with; empty if there is none."""
+        return ""
+
     # --- asking ---
 
     def ask(self) -> Any:
@@ -72,10 +77,17 @@ class Widget:
         """What the component holds for a value (in the field's layout)."""
         return self.write(value, folder / f"{self.field.name}{self.exact}")
 
+    def follow(self, value: Any, folder: Path) -> Any:
+        """What its component becomes when the input it follows is another ``value`` (in that field's layout; None: nothing).
+
+        Only asked where :attr:`looks` is false; else what is shown gets that value as ``before``.
+        """
+        return gr.skip()
+
     # --- showing ---
 
     def display(self, *, before: bool = False) -> list[Any]:
-        """The components that show a value; ``before``: it is compared with an input of the same type."""
+        """The components that show a value; ``before``: it is compared with an input of the same type, or follows one."""
         return [picture(self.label)]
 
     def show(self, value: Any, folder: Path, before: Any = None) -> list[Any]:

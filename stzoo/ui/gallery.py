@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import logging
+import os
 import queue
 import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,10 @@ class Entry:
 
     model: Model
     name: str
-    slug: str
+    """What ``stzoo.load`` takes."""
+    problem: errors.StzooError | None = None
+    """Why it cannot be shown, where that is known already."""
+    slug: str = ""
     """In addresses and names of endpoints."""
     address: str = ""
     """Of its page, seen from the gallery."""
@@ -61,11 +65,14 @@ class Entry:
 def demo(*names: str, task: str | None = None, **settings: Any) -> Demo:
     """A browser demo of models and tasks given by name, of one ``task``, or of everything installed.
 
+    A model is anything that ``stzoo.load`` takes, also a saved folder or a Hub repo; what is wrong with one of several is
+    said on its own page.
+
     Of one model it is its page, else a gallery with a page for each. ``launch()`` serves it. Each page has an endpoint
     ``/predict_<model>`` (``-``, ``.`` and ``:`` as ``_``) for ``gradio_client``. No model is loaded before it is used.
 
-    ``settings`` are limits: ``max_file_size``, ``max_pixels``, ``max_frames``, ``time_limit``, ``queue``, ``concurrency``,
-    ``models``; see :mod:`stzoo.ui.limits`. Raises UnknownModel, UnknownTask, DependencyMissing, or InputError.
+    ``settings`` are limits: ``max_file_size``, ``max_upload``, ``upload_time``, ``connections``, ``max_pixels``,
+    ``max_frames``, ``time_limit``, ``queue``, ``concurrency``, ``models``; see :mod:`stzoo.ui.limits`. Raises UnknownModel, UnknownTask, DependencyMissing, or InputError.
     """
     return Demo(_chosen(names, task), limits(settings))
 
@@ -75,31 +82,47 @@ def launch(blocks: gr.Blocks, **options: Any) -> Any:
     return blocks.launch(**options)
 
 
-def _chosen(names: Sequence[str], task: str | None) -> list[Model]:
+def _chosen(names: Sequence[str], task: str | None) -> list[Entry]:
+    """The models in the order of their names, each once."""
     if task is not None:
         names = (*names, registry().get(Task, task).name)
-    return chosen(names or [model.qualified_name for model in registry().models() if usable(model)], usable)
-
-
-def _entries(models: Sequence[Model]) -> list[Entry]:
+    found: dict[str, Entry] = {}
+    for name in names:
+        if "/" in name or os.sep in name or any((Path(name) / item).is_file() for item in ("config.json", "run.json")):
+            found[name] = _stored(name, alone=len(names) == 1)
+        else:
+            found |= {shown_name(model): Entry(model, shown_name(model)) for model in chosen([name], usable)}
+    if not names:
+        found = {shown_name(model): Entry(model, shown_name(model)) for model in registry().models() if usable(model)}
     made: dict[str, Entry] = {}
-    for model in models:
-        name = shown_name(model)
-        slug = re.sub(r"[^0-9a-z]+", "_", name.lower())
+    for entry in found.values():
+        slug = re.sub(r"[^0-9a-z]+", "_", entry.name.lower()).strip("_") or "model"
         while slug in made:
             slug += "_"
-        made[slug] = Entry(model, name, slug, slug if len(models) <= EAGER else f"model/{slug}/")
+        made[slug] = replace(entry, slug=slug, address=slug if len(found) <= EAGER else f"model/{slug}/")
+    if not made:
+        raise errors.InputError("there is no model to show", "Install a plugin; see: stzoo plugins")
     return list(made.values())
+
+
+def _stored(name: str, alone: bool) -> Entry:
+    """A saved folder or a Hub repo. What is wrong with one of several is kept for its page."""
+    try:
+        return Entry(api.describe(name), name)
+    except errors.StzooError as problem:
+        if alone:
+            raise
+        return Entry(Model("missing", "missing", description=str(problem)), name, problem)
 
 
 class Demo(gr.Blocks):  # type: ignore[misc]
     """The Blocks that :func:`demo` returns: they launch with stzoo's looks and limits."""
 
-    def __init__(self, models: Sequence[Model], given: Limits) -> None:
+    def __init__(self, entries: Sequence[Entry], given: Limits) -> None:
         super().__init__(title="stzoo", analytics_enabled=False, delete_cache=(600, 3600))
         self.limits = given
         self.runner = Runner(given)
-        self.entries = _entries(models)
+        self.entries = entries
         if len(self.entries) == 1:
             own = self.page_of(self.entries[0])
             with self:
@@ -116,11 +139,14 @@ class Demo(gr.Blocks):  # type: ignore[misc]
     def page_of(self, entry: Entry, back: str = "") -> gr.Blocks:
         """The page of a model; where that cannot be made, one that says why."""
         try:
-            others = [item.name for item in self.entries if item is not entry and item.model.task == entry.model.task]
-            subject = Subject(entry.model, self.limits)
+            if entry.problem:
+                raise entry.problem
+            subject = Subject(entry.model, self.limits, entry.name)
+            same = [item for item in self.entries if item is not entry and item.model.task == entry.model.task]
+            others = {item.name: item.model for item in same}
             if not others:
-                same = registry().models(task=entry.model.task)
-                others = [shown_name(item) for item in same if item != entry.model and usable(item)]
+                models = registry().models(task=entry.model.task)
+                others = {shown_name(item): item for item in models if item != entry.model and usable(item)}
             return page(subject, self.runner, f"predict_{entry.slug}", others, back)
         except Exception as problem:  # a plugin's field may do anything
             log.exception("no page for %s", entry.name)
@@ -136,7 +162,7 @@ class Demo(gr.Blocks):  # type: ignore[misc]
     def launch(self, **options: Any) -> Any:
         """As ``gr.Blocks.launch``, which see for ``options``."""
         given = {
-            "app_kwargs": {"middleware": [Middleware(Guard)]},
+            "app_kwargs": {"middleware": [Middleware(Guard, self.limits)]},
             "max_file_size": int(self.limits["max_file_size"] * 1e6),
             "theme": theme(),
             "css": CSS,
@@ -214,10 +240,10 @@ class _Pages:
 
 def _gallery(entries: Sequence[Entry], thumbnails: Thumbnails) -> None:
     gr.HTML("<h1>Models to try</h1>")
-    tasks = sorted({entry.model.task for entry in entries})
-    plugins = sorted({entry.model.plugin for entry in entries})
+    tasks = sorted({entry.model.task for entry in entries} - {""})
+    plugins = sorted({entry.model.plugin for entry in entries} - {""})
     with gr.Row():
-        text = gr.Textbox(label="Search", placeholder="words in name, description, data, licence", scale=2)
+        text = gr.Textbox(label="Search", placeholder="name, data, licence", scale=2)
         task = gr.Dropdown([ANY, *tasks], value=ANY, label="Task", min_width=140)
         plugin = gr.Dropdown([ANY, *plugins], value=ANY, label="Plugin", min_width=140)
         allowed = gr.Dropdown([ANY, "commercial use allowed"], value=ANY, label="Licence", min_width=140)
@@ -239,7 +265,7 @@ def _gallery(entries: Sequence[Entry], thumbnails: Thumbnails) -> None:
             if task in (ANY, entry.model.task)
             and plugin in (ANY, entry.model.plugin)
             and (allowed == ANY or not entry.model.non_commercial)
-            and all(word in " ".join(entry.model.words()).lower() for word in wanted)
+            and all(word in " ".join((entry.name, *entry.model.words())).lower() for word in wanted)
         ]
         seen = kept[:count]
         pictures, pending = thumbnails.of([entry.model for entry in seen])
@@ -257,7 +283,8 @@ def _gallery(entries: Sequence[Entry], thumbnails: Thumbnails) -> None:
         return show(*values[:-1], values[-1] + SHOWN)
 
     shown = [cards, more, count, timer]
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    # Outside the queue: these need not wait in line, nor does a full one refuse them.
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     gr.on([item.change for item in filters], narrow, filters, shown, trigger_mode="always_last", **quiet)
     more.click(widen, [*filters, count], shown, **quiet)
     timer.tick(show, [*filters, count], shown, **quiet)
@@ -268,7 +295,7 @@ def _gallery(entries: Sequence[Entry], thumbnails: Thumbnails) -> None:
 def _cards(entries: Sequence[Entry], total: int, pictures: Mapping[str, str]) -> str:
     items = []
     for entry in entries:
-        model, picture = entry.model, pictures.get(entry.model.qualified_name)
+        model, picture = entry.model, pictures.get(entry.model.qualified_name) if entry.model.weights else None
         shown = (
             f'<img src="{picture}" alt="A prediction of {html.escape(entry.name)}">' if picture else "no picture yet"
         )
@@ -278,10 +305,11 @@ def _cards(entries: Sequence[Entry], total: int, pictures: Mapping[str, str]) ->
             if mark
             else ""
         )
+        task = f"<span>{html.escape(model.task)}</span>" if model.task else ""
         items.append(
             f'<li><a href="{entry.address}" target="_self"><div class="picture">{shown}</div><div class="text">'
             f"<h3>{html.escape(entry.name)}</h3><p>{html.escape(model.description)}</p>"
-            f'<p class="stzoo-tags"><span>{html.escape(model.task)}</span>{licence}</p></div></a></li>'
+            f'<p class="stzoo-tags">{task}{licence}</p></div></a></li>'
         )
     count = f"{total} model{'s' * (total != 1)}" + (f", the first {len(entries)}" if total > len(entries) else "")
     return f'<p role="status">{count}</p><ul class="stzoo-cards">{"".join(items)}</ul>'
@@ -337,7 +365,7 @@ class Thumbnails:
 
     def make(self, model: Model) -> Path:
         """Predict from the model's first example, and keep the picture of the first output."""
-        subject = Subject(model, self.runner.limits)
+        subject = Subject(model, self.runner.limits, shown_name(model))
         values = next(subject.examples()).values()
         with self.runner.slots:  # in line with the visitors' own
             predictor = api.load(model.qualified_name, offline=True)

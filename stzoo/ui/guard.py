@@ -1,33 +1,56 @@
 """What stands between strangers and Gradio: requests it would serve and a demo should not are turned away in plain words.
 
-``launch(app_kwargs={"middleware": [starlette.middleware.Middleware(Guard)]})`` puts it in front of a demo.
+``launch(app_kwargs={"middleware": [starlette.middleware.Middleware(Guard, limits)]})`` puts it in front of a demo.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
+
+from stzoo.ui.limits import Limits
+
+# It comes with Gradio.
+from starlette.formparsers import MultiPartException  # isort: skip
 
 log = logging.getLogger("stzoo")
 
 LARGEST = 2**20
 """Bytes of a request that is not an upload. Pictures and clips are uploaded first, and named in it."""
+LEAVING = b'<script>addEventListener("beforeunload", event => event.stopImmediatePropagation())</script>'
+"""Into every page, before Gradio's own script: that would close its stream of events as soon as a link is clicked, say on
+the page still shown that the connection was lost, and load that page again two seconds later. The browser closes it anyway."""
 _ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # two letters at least: C:/ is a path
 
 
 class Guard:
-    """ASGI middleware. Refuses large or malformed JSON, and files named by an address: the server asks no other host."""
+    """ASGI middleware. Refuses large or malformed JSON, files named by an address (the server asks no other host), uploads
+    that are too large or too slow, and more requests at a time than the limits allow."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, limits: Limits) -> None:
         self.app = app
+        self.limits = limits
+        self.open = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-            return
+        elif self.open >= self.limits["connections"]:
+            await _refuse(send, 503, "Too many visitors at once. Try again in a while.")
+        else:
+            self.open += 1
+            try:
+                await self._watched(scope, receive, send)
+            finally:
+                self.open -= 1
+
+    async def _watched(self, scope: Any, receive: Any, send: Any) -> None:
+        receive = _bounded(receive, self.limits)
         headers = {name.lower(): value.lower() for name, value in scope["headers"]}
         kind = headers.get(b"content-type", b"")
         if _ADDRESS.match(scope["path"].partition("/file=")[2]):
@@ -35,7 +58,11 @@ class Guard:
         elif scope["method"] in ("GET", "HEAD", "OPTIONS") or kind.startswith(b"multipart/form-data"):
             await self._answered(scope, receive, send)
         else:
-            body = await _body(receive)
+            try:
+                body = await _body(receive)
+            except MultiPartException as late:
+                await _refuse(send, 408, late.message)
+                return
             if body is None:
                 await _refuse(send, 413, f"The request is larger than {LARGEST // 2**20} MB. Upload files first.")
             elif (problem := _problem(body)) and (b"json" in kind or problem == _FETCHES):
@@ -45,7 +72,7 @@ class Guard:
 
     async def _answered(self, scope: Any, receive: Any, send: Any) -> None:
         """Gradio raises KeyError and the like where a request names what is not there."""
-        started = False
+        started, send = False, _leaving_calmly(send)
 
         async def sending(message: Any) -> None:
             nonlocal started
@@ -96,6 +123,31 @@ async def _body(receive: Any) -> bytes | None:
     return body
 
 
+def _bounded(receive: Any, limits: Limits) -> Any:
+    """A ``receive`` for a body that comes in time, is not too large, and does not end in the middle. Raises MultiPartException:
+    Gradio then removes what it has stored of the body so far."""
+    left, deadline, more = limits["max_upload"] * 1e6, time.monotonic() + limits["upload_time"], True
+
+    async def bounded() -> Any:
+        nonlocal left, more
+        if not more:  # the body is there: what comes is the end of the connection
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            raise MultiPartException(f"An upload may take {limits['upload_time']:g} seconds.") from None
+        if message["type"] == "http.disconnect":
+            raise MultiPartException("The upload ended in the middle.")
+        left, more = left - len(message.get("body", b"")), message.get("more_body", False)
+        if left < 0:  # "maximum allowed size": by these words Gradio answers 413
+            raise MultiPartException(
+                f"The files exceed the maximum allowed size of {limits['max_upload']:g} MB together."
+            )
+        return message
+
+    return bounded
+
+
 def _again(body: bytes, receive: Any) -> Any:
     """A ``receive`` that gives the body that was read already, then goes on."""
     kept = [{"type": "http.request", "body": body, "more_body": False}]
@@ -104,6 +156,31 @@ def _again(body: bytes, receive: Any) -> Any:
         return kept.pop() if kept else await receive()
 
     return again
+
+
+def _leaving_calmly(send: Any) -> Any:
+    """A ``send`` that puts ``LEAVING`` into pages; Gradio's come in one piece."""
+    start: Any = None
+
+    async def sending(message: Any) -> None:
+        nonlocal start
+        if message["type"] == "http.response.start":
+            headers = dict(message["headers"])
+            kind, size = headers.get(b"content-type", b""), headers.get(b"content-length")
+            if kind.startswith(b"text/html") and size and b"content-disposition" not in headers:
+                start = message
+                return
+        elif start:
+            if not message.get("more_body"):
+                body = message["body"].replace(b"<head>", b"<head>" + LEAVING, 1)
+                length = (b"content-length", str(len(body)).encode())
+                start["headers"] = [item for item in start["headers"] if item[0] != length[0]] + [length]
+                message = {**message, "body": body}
+            await send(start)
+            start = None
+        await send(message)
+
+    return sending
 
 
 async def _refuse(send: Any, status: int, reason: str) -> None:

@@ -15,6 +15,9 @@ LIMITS = {
     item.name: item
     for item in (
         Number("max_file_size", "Megabytes of one uploaded file", 50, minimum=0.001),
+        Number("max_upload", "Megabytes of one upload, with all its files", 200, minimum=0.001),
+        Number("upload_time", "Seconds that an upload may take", 300, minimum=0.1),
+        Number("connections", "Requests answered at a time; an open page is one or two", 1000, minimum=1, integer=True),
         Number("max_pixels", "Millions of pixels of one input, over all its frames", 16, minimum=0.001),
         Number("max_frames", "Frames of one input", 1000, minimum=1, integer=True),
         Number("time_limit", "Seconds that a prediction may take", 120, minimum=0.1),

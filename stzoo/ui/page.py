@@ -6,17 +6,17 @@ import html
 import inspect
 import itertools
 import json
+import re
 import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stzoo import api, errors
 from stzoo.cards import model_card
-from stzoo.console import shown_name
 from stzoo.fields import Field, Value
 from stzoo.registry import registry
 from stzoo.spec import Architecture, Dataset, Model, Requirements, Task, load_reference
@@ -27,6 +27,9 @@ from stzoo.ui.web import gr
 
 KEEP = 3600
 """Seconds that files of predictions are kept for download."""
+
+LITERAL = 1000
+"""Characters up to which a list is spelled out in the code."""
 
 Row = Mapping[str, Any]
 
@@ -60,11 +63,10 @@ class Subject:
 
     model: Model
     limits: Limits
-    name: str = field(init=False)
+    name: str
     """What ``stzoo.load`` takes."""
 
     def __post_init__(self) -> None:
-        self.name = shown_name(self.model)
         self.task = registry().get(Task, self.model.task)
         self.architecture: Architecture = registry().architecture_of(self.model)
         self.requirements = self.model.requirements or Requirements()
@@ -76,9 +78,24 @@ class Subject:
         return [widget(item, self.requirements, self.limits) for item in fields]
 
     def before(self, output: Widget) -> Widget | None:
-        """The input that an output of the same type is compared with: the first one, where it is of that type."""
+        """The input that an output is shown with: the one it follows, else the first where it is of the same type."""
+        if output.follows:
+            return self.followed(output)
         first = self.inputs[0] if self.inputs else None
         return first if first and type(first.field) is type(output.field) else None
+
+    def followed(self, item: Widget) -> Widget | None:
+        """The input that this one follows."""
+        return next((other for other in self.inputs if other is not item and other.field.name == item.follows), None)
+
+    def held(self, item: Widget, value: Any) -> Any:
+        """The value of an input in its field's layout; None if there is none, or none that can be used."""
+        if not value:
+            return None
+        try:
+            return item.field.read(item.read(value), self.requirements)
+        except errors.StzooError:  # said where it is given
+            return None
 
     def examples(self) -> Iterator[Example]:
         """From the data it was trained on, where that is registered; and what its fields make themselves."""
@@ -140,7 +157,7 @@ def _python(value: Any) -> str:
 
 
 def _literal(item: Widget, value: Any) -> str:
-    if isinstance(item.field, Value):
+    if isinstance(item.field, Value) or (isinstance(value, (list, dict)) and len(repr(value)) < LITERAL):
         return _python(value)
     return _python(Path(value).name if isinstance(value, str) and value else f"{item.field.name}{item.exact}")
 
@@ -170,8 +187,12 @@ class _Shown:
         for item in self.subject.outputs:
             before, value = self.subject.before(item), done.prediction[item.field.name]
             shown += item.show(value, folder, None if before is None else done.prediction.inputs[before.field.name])
-            files += item.files(value, folder, f"{done.name.replace(':', '-')}-{item.field.name}")
+            files += item.files(value, folder, f"{_file_name(done.name)}-{item.field.name}")
         return [*shown, files, _facts(done)]
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.")
 
 
 def _facts(done: Done) -> str:
@@ -181,14 +202,14 @@ def _facts(done: Done) -> str:
     return " · ".join([*parts, f"loaded in {report.seconds:.2f} s"])
 
 
-def page(subject: Subject, runner: Runner, endpoint: str, others: Sequence[str] = (), back: str = "") -> Any:
+def page(subject: Subject, runner: Runner, endpoint: str, others: Mapping[str, Model], back: str = "") -> Any:
     """The page of a model, as Blocks.
 
     Args:
         subject: the model.
         runner: runs its predictions.
         endpoint: name of its endpoint: the task's inputs and options in, its outputs (files, or plain values) out.
-        others: names of models of the same task that it may be compared with.
+        others: models of the same task that it may be compared with, by name.
         back: address of the gallery; empty if there is none.
     """
     with gr.Blocks(title=f"{subject.name} · stzoo", analytics_enabled=False) as blocks:
@@ -203,7 +224,10 @@ def page(subject: Subject, runner: Runner, endpoint: str, others: Sequence[str] 
                     start = gr.Button("Predict", variant="primary", min_width=120)
                     stop = gr.Button("Stop", variant="stop", min_width=80)
                 for item, component in looks:
-                    _looking(subject, item, component)
+                    _looking(subject, item, component, asked)
+                for item, component in zip(subject.inputs, asked, strict=False):
+                    if not item.looks and (other := subject.followed(item)):
+                        _following(subject, item, component, other, asked[subject.inputs.index(other)])
             with gr.Column(min_width=300):
                 shown = _Shown(subject)
         with gr.Accordion("Use it in code", open=True):
@@ -248,6 +272,8 @@ def _predicting(subject: Subject, runner: Runner, button: Any, asked: list[Any],
             progress(0.9, "Writing files")
             return [*shown.values(done, new_folder()), subject.code(subject.name, values)]
 
+    for item in (*asked, *shown.components, code):  # Gradio gives elements no id of their own
+        item.elem_id = item.elem_id or f"stzoo-{item._id}"
     event = button.click(predict, asked, [*shown.components, code], api_visibility="private", **_queue(runner))
     return [event]
 
@@ -257,19 +283,39 @@ def _queue(runner: Runner) -> dict[str, Any]:
     return {"concurrency_limit": runner.limits["concurrency"], "concurrency_id": "predict"}
 
 
-def _looking(subject: Subject, item: Widget, component: Any) -> None:
-    """Show what was given, where its own component cannot."""
+def _looking(subject: Subject, item: Widget, component: Any, asked: Sequence[Any]) -> None:
+    """Show what was given, where its own component cannot; with the input that it follows."""
+    other = subject.followed(item)
+    given = [component, *([asked[subject.inputs.index(other)]] if other else [])]
     with gr.Column(visible=False) as box:
-        displays = item.display()
+        displays = item.display(before=other is not None)
 
-    def look(value: Any) -> list[Any]:
+    def look(value: Any, followed: Any = None) -> list[Any]:
         if not value:
             return [gr.Column(visible=False), *(None for _ in displays)]
         with told(subject.name):
             held = item.field.read(item.read(value), subject.requirements)
-            return [gr.Column(visible=True), *item.show(held, new_folder())]
+            before = subject.held(other, followed) if other else None
+            return [gr.Column(visible=True), *item.show(held, new_folder(), before)]
 
-    component.change(look, component, [box, *displays], api_visibility="private", show_progress="minimal")
+    gr.on(
+        [held.change for held in given],
+        look,
+        given,
+        [box, *displays],
+        api_visibility="private",
+        show_progress="minimal",
+    )
+
+
+def _following(subject: Subject, item: Widget, component: Any, other: Widget, followed: Any) -> None:
+    """Keep a component in step with the input that it follows."""
+
+    def follow(value: Any) -> Any:
+        with told(subject.name):
+            return item.follow(subject.held(other, value), new_folder())
+
+    followed.change(follow, followed, component, api_visibility="private", show_progress="hidden")
 
 
 def _filling(subject: Subject, example: Example, button: Any, asked: list[Any]) -> None:
@@ -291,16 +337,17 @@ def _stopping(runner: Runner, button: Any, running: list[Any]) -> None:
     button.click(None, None, None, cancels=running, api_visibility="private")
 
 
-def _comparing(subject: Subject, runner: Runner, others: Sequence[str], asked: list[Any]) -> Any:
+def _comparing(subject: Subject, runner: Runner, others: Mapping[str, Model], asked: list[Any]) -> Any:
+    first = next(iter(others))
     with gr.Accordion("Compare with another model", open=False):
-        other = gr.Dropdown(list(others), value=others[0], label="Model", info="It gets the same input and options")
+        other = gr.Dropdown(list(others), value=first, label="Model", info="It gets the same input and options")
         button = gr.Button("Compare")
         with gr.Row():
             with gr.Column(min_width=280):
                 gr.Markdown(f"### {subject.name}")
                 own = _Shown(subject)
             with gr.Column(min_width=280):
-                title = gr.Markdown(f"### {others[0]}")
+                title = gr.Markdown(f"### {first}")
                 its = _Shown(subject)
         code = gr.Code(label="Python: the other prediction", language="python", interactive=False)
 
@@ -313,7 +360,7 @@ def _comparing(subject: Subject, runner: Runner, others: Sequence[str], asked: l
         with told(subject.name):
             if name not in others:
                 raise errors.InputError(f"{name!r:.80} cannot be compared with this model")
-            second = Subject(api.info(name), subject.limits)
+            second = Subject(others[name], subject.limits, name)
             shown: list[Any] = []
             for item, place in ((subject, own), (second, its)):
                 progress(0.5, f"Predicting with {item.name}")
@@ -342,7 +389,7 @@ def _about(subject: Subject) -> None:
                 wrap=True,
             )
     with gr.Accordion("Model card", open=False):
-        gr.Markdown(model_card(model).split("---\n", 2)[-1])
+        gr.Markdown(model_card(model, load=subject.name).split("---\n", 2)[-1])
 
 
 def _endpoint(subject: Subject, runner: Runner, name: str, asked: list[Any]) -> None:

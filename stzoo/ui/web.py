@@ -49,6 +49,7 @@ a:focus-visible, button:focus-visible { outline: 3px solid var(--primary-500); o
   border: 1px solid var(--border-color-primary); }
 .stzoo-tags .forbidden { color: #7c2d12; background: #ffedd5; border-color: #fb923c; font-weight: 600; }
 .dark .stzoo-tags .forbidden { color: #ffedd5; background: #7c2d12; }
+[data-testid="status-tracker"]:has(> .error) { display: none !important; } /* the toast says what went wrong */
 .stzoo-pixels video, .stzoo-pixels img { image-rendering: pixelated; }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 """

@@ -1,0 +1,71 @@
+"""Depth maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from stzoo.errors import SpecError
+from stzoo.fields.base import ARRAYS, Field
+from stzoo.fields.pictures import RESIZE
+from stzoo.fields.values import Number, Value
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image as PILImage
+
+    from stzoo.spec import Requirements
+
+PER_UNIT = {"m": 1000.0, "disparity": 256.0, "relative": 65535.0}
+"""What a depth may be measured in, and how many of a 16-bit picture's numbers are one unit by default."""
+
+
+@dataclass(frozen=True)
+class Depth(Field):
+    """A depth map: float32 array (H, W), NaN where it is not known.
+
+    ``unit``: ``"m"``, metres along the optical axis, greater than 0; ``"disparity"``, pixels; ``"relative"``, of unknown
+    scale. In pictures, and in arrays of whole numbers, 0 means not known; with metres in every other array too.
+    """
+
+    unit: str = "m"
+
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".npy", ".npz", ".pfm")
+    reads: ClassVar[tuple[str, ...]] = (".png", ".pgm", ".tif", ".tiff", ".pfm", *ARRAYS)
+    features: ClassVar[tuple[str, ...]] = ("Image",)
+    loading: ClassVar[tuple[Value, ...]] = (
+        Number(
+            "per_unit",
+            "How many of a 16-bit picture's numbers are one unit; else 1000 a metre, 256 a pixel of disparity",
+            minimum=1e-6,
+        ),
+        RESIZE,
+    )
+    ui: ClassVar[str] = "stzoo.ui.maps:DepthWidget"
+
+    def __post_init__(self) -> None:
+        if self.unit not in PER_UNIT:
+            raise SpecError(f"Depth {self.name!r}: unit={self.unit!r}", f"One of {', '.join(PER_UNIT)}")
+
+    def read(self, value: Any, requirements: Requirements, **options: Any) -> np.ndarray:
+        from stzoo import depths, media
+
+        depth = depths.read_depth(value, self.name, self.unit, options.get("per_unit"), size=options.get("size"))
+        media.check_size(depth, self.name, requirements)
+        return depth
+
+    def sample(self, requirements: Requirements) -> np.ndarray:
+        from stzoo import depths
+
+        return depths.sample_depth(requirements)
+
+    def preview(self, value: np.ndarray) -> PILImage:
+        from stzoo import depths
+
+        return depths.picture(value)
+
+    def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
+        from stzoo import depths
+
+        depths.write_depth(value, path, self.unit)

@@ -1,0 +1,112 @@
+"""Masks: which class or object each pixel belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from stzoo.errors import InputError
+from stzoo.fields.base import ARRAYS, Field
+from stzoo.fields.pictures import RESIZE, Video
+from stzoo.fields.values import Value
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image as PILImage
+
+    from stzoo.spec import Requirements
+
+_PICTURES = (".png", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Mask(Field):
+    """The class or object of each pixel: uint8 array (H, W); 255 means ignore.
+
+    Names of classes are the model's (``Requirements.classes``); where it has some, other numbers are refused.
+    """
+
+    over: str = ""
+    """Name of the input whose pixels these are: a browser lays the mask over it."""
+    suffixes: ClassVar[tuple[str, ...]] = (".png", *ARRAYS)
+    reads: ClassVar[tuple[str, ...]] = (*_PICTURES, *ARRAYS)
+    features: ClassVar[tuple[str, ...]] = ("Image",)
+    loading: ClassVar[tuple[Value, ...]] = (RESIZE,)
+    ui: ClassVar[str] = "stzoo.ui.masks:MaskWidget"
+
+    def read(self, value: Any, requirements: Requirements, **options: Any) -> np.ndarray:
+        from stzoo import masks, media
+
+        mask = masks.read_mask(value, self.name, len(requirements.classes), size=options.get("size"))
+        media.check_size(mask, self.name, requirements)
+        return mask
+
+    def sample(self, requirements: Requirements) -> np.ndarray:
+        from stzoo import masks
+
+        mask: np.ndarray = masks.sample_masks(1, requirements)[0]
+        return mask
+
+    def preview(self, value: np.ndarray) -> PILImage:
+        from stzoo import masks
+
+        return masks.indexed(value).convert("RGB")
+
+    def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
+        from stzoo import masks
+
+        masks.write_mask(value, path)
+
+
+@dataclass(frozen=True)
+class VideoMask(Field):
+    """The class or object of each pixel of a clip: uint8 array (T, H, W); 255 means ignore.
+
+    A longer one is cut as the clip is (:class:`~stzoo.fields.Video`), so that its frames stay those of the clip.
+    """
+
+    over: str = ""
+    """Name of the input whose pixels these are."""
+    suffixes: ClassVar[tuple[str, ...]] = (".zip", ".png", *ARRAYS)
+    reads: ClassVar[tuple[str, ...]] = (".zip", *ARRAYS)
+    frames: ClassVar[tuple[str, ...]] = _PICTURES
+    features: ClassVar[tuple[str, ...]] = ("List(Image)",)
+    loading: ClassVar[tuple[Value, ...]] = Video.loading
+    ui: ClassVar[str] = "stzoo.ui.masks:VideoMaskWidget"
+
+    def starts(self, value: Any, **options: Any) -> Sequence[int] | None:
+        from stzoo import masks
+
+        if not (frames := options.get("frames")):
+            return None
+        last = masks.count_masks(value, self.name) - frames
+        return range(0, max(last, 0) + 1, options.get("stride") or frames)
+
+    def read(self, value: Any, requirements: Requirements, **options: Any) -> np.ndarray:
+        from stzoo import masks, media
+
+        part = {key: options[key] for key in ("start", "frames", "size") if key in options}
+        clip = masks.read_masks(value, self.name, len(requirements.classes), **part)
+        wanted = requirements.frames_in or 1
+        if len(clip) < wanted:
+            raise InputError(f"{self.name}: {len(clip)} frames, the model needs {wanted}", "Give a longer clip")
+        clip = clip[len(clip) - wanted :] if requirements.frames_in else clip
+        media.check_size(clip, self.name, requirements)
+        return clip
+
+    def sample(self, requirements: Requirements) -> np.ndarray:
+        from stzoo import masks
+
+        return masks.sample_masks(requirements.frames_in or 4, requirements)
+
+    def preview(self, value: np.ndarray) -> PILImage:
+        from stzoo import masks
+
+        return masks.strip(value)
+
+    def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
+        from stzoo import masks
+
+        masks.write_masks(value, path)

@@ -1,0 +1,59 @@
+"""Depth in a browser: its very numbers are sent, so that colours, range and the value under the cursor are made there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stzoo import depths
+from stzoo.colours import MAPS, spread
+from stzoo.decoding import File
+from stzoo.fields import ARRAYS
+from stzoo.ui.components import PictureWidget
+from stzoo.ui.running import given_file
+from stzoo.ui.sheets import drawn
+
+PIXELS = 2**21
+"""Pixels of a depth map that are sent to be looked at; of larger ones every second, third … row and column."""
+
+
+class DepthWidget(PictureWidget):
+    """A depth map in colours, with a scale, and the value under the cursor."""
+
+    def read(self, value: Any) -> Any:
+        file = File(Path(given_file(value, self.field.name)))
+        if file.suffix in ARRAYS:
+            self.refuse_array(file)
+        else:
+            self.refuse(1, *depths.shape_of(file, self.field.name))
+        return self.field.read(value, self.requirements)
+
+    def display(self, *, before: bool = False) -> list[Any]:
+        return [drawn(self.label, "stzoo-depth", "frames.js", "depth.js", css="plots.css", maps=MAPS)]
+
+    def show(self, value: Any, folder: Path, before: Any = None) -> list[Any]:
+        from gradio.data_classes import FileData
+
+        step = 1
+        while -(-value.shape[0] // step) * -(-value.shape[1] // step) > PIXELS:
+            step += 1
+        sent = np.ascontiguousarray(value[::step, ::step], "<f4")
+        path = folder / f"{self.field.name}-shown.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(sent.tobytes())
+        low, high = spread(value)
+        unit = getattr(self.field, "unit", "relative")
+        return [
+            {
+                "file": FileData(path=str(path)).model_dump(),
+                "height": sent.shape[0],
+                "width": sent.shape[1],
+                "step": step,
+                "unit": {"disparity": "px", "relative": ""}.get(unit, unit),
+                "low": low,
+                "high": high,
+                "unknown": float(np.isnan(value).mean()),
+            }
+        ]

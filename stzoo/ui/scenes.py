@@ -1,0 +1,128 @@
+"""Scenes in a browser: an orbit viewer, given a copy of the scene that fits its camera."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import numpy as np
+
+from stzoo import errors, geometry
+from stzoo.decoding import File, array_shape
+from stzoo.geometry import BAND, Geometry
+from stzoo.ply import read_header, write_ply
+from stzoo.ui.components import Widget
+from stzoo.ui.running import given_file
+from stzoo.ui.web import gr
+
+POINTS = 300_000
+"""Points of a scene that are sent to be looked at; of larger ones every second, third …"""
+CLEAR = np.diag([1.0, -1.0, -1.0]).astype(np.float32)
+"""From y up to y down, which the viewer of Gaussians takes for up."""
+
+
+class SceneWidget(Widget):
+    """Points, Gaussians or a mesh to turn about."""
+
+    def read(self, value: Any) -> Any:
+        """Read what the header declares only if it is within the limits."""
+        path, name = Path(given_file(value, self.field.name)), self.field.name
+        if path.suffix.lower() == ".ply":
+            rows = [
+                (item.count, len(item.columns) + 2 * len(item.lists)) for item in read_header(File(path), name).elements
+            ]
+            self.refuse_points(max((count for count, _ in rows), default=0), sum(a * b for a, b in rows))
+        elif path.suffix.lower() == ".npz":
+            self.refuse_archive(path)
+        return self.field.read(value, self.requirements)
+
+    def refuse_points(self, points: int, numbers: int) -> None:
+        """Raise InputError for a scene over a limit; a point counts as a pixel, and may have 64 numbers."""
+        most = self.limits["max_pixels"] * 1e6
+        if points > most or numbers > 64 * most / 8:
+            raise errors.InputError(
+                f"{self.field.name}: {points / 1e6:.3g} million points with {numbers / 1e6:.3g} million numbers, "
+                f"this demo takes {most / 1e6:g} and {8 * most / 1e6:g}",
+                "Give a smaller scene",
+            )
+
+    def refuse_archive(self, path: Path) -> None:
+        """The same for a NumPy archive, from its directory."""
+        try:
+            with ZipFile(path) as archive:
+                size = sum(item.file_size for item in archive.infolist())
+                names = [item.filename for item in archive.infolist()]
+        except (OSError, ValueError, errors.MediaError) as problem:
+            raise errors.MediaError(f"{self.field.name}: the file is no npz archive ({problem})") from None
+        except Exception as problem:  # BadZipFile and what damaged directories raise
+            raise errors.MediaError(f"{self.field.name}: the file is no npz archive ({problem})") from None
+        self.refuse_points(0, size // 8)
+        if len(names) == 1:
+            shape = array_shape(File(path), self.field.name)
+            self.refuse_points(shape[0] if shape else 0, 0)
+
+    def display(self, *, before: bool = False) -> list[Any]:
+        return [
+            gr.Model3D(
+                label=self.label, interactive=False, height=420, clear_color=(0, 0, 0, 0), elem_classes="stzoo-scene"
+            )
+        ]
+
+    def show(self, value: Any, folder: Path, before: Any = None) -> list[Any]:
+        scene = geometry.as_geometry(value)
+        path = folder / f"{self.field.name}-shown{'.splat' if scene.gaussian else '.ply'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fitted = displayed(scene, getattr(self.field, "up", "-y"))
+        if scene.gaussian:
+            path.write_bytes(splats(fitted))
+        else:
+            write_ply(fitted, path)
+        return [str(path)]
+
+
+def displayed(scene: Geometry, up: str) -> Geometry:
+    """A copy for the viewer: around the origin, reaching to 1, the right way up, of no more than :data:`POINTS` points, coloured."""
+    middle, reach = geometry.extent(scene["positions"])
+    turn = geometry.turned(up)
+    turn = CLEAR @ turn if scene.gaussian else turn
+    made = {"positions": ((scene["positions"] - middle) / reach) @ turn.T}
+    step = 1 if "faces" in scene else -(-len(made["positions"]) // POINTS)
+    if scene.gaussian:
+        made |= {key: scene[key] for key in ("opacities", "sh")}
+        made["scales"] = scene["scales"] - np.float32(np.log(reach))
+        made["rotations"] = _rotated(turn, scene["rotations"])
+    else:
+        made["colours"] = geometry.colours_of(scene, up)
+    shown = Geometry({key: np.ascontiguousarray(array[::step]) for key, array in made.items()})
+    if "faces" in scene:
+        shown["faces"] = scene["faces"]
+    return shown
+
+
+def _rotated(turn: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+    """Quaternions (w, x, y, z) after the rotation ``turn``, which is one by a quarter or half a turn or none."""
+    values, vectors = np.linalg.eig(turn.astype(np.float64))
+    axis = np.real(vectors[:, int(np.argmin(np.abs(values - 1)))])
+    cosine = (np.trace(turn) - 1) / 2
+    angle = float(np.arccos(np.clip(cosine, -1, 1)))
+    skew = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]])
+    axis = -axis if axis @ skew < 0 else axis
+    w, (x, y, z) = np.cos(angle / 2), (np.sin(angle / 2) * axis).tolist()
+    left = np.array([[w, -x, -y, -z], [x, w, -z, y], [y, z, w, -x], [z, -y, x, w]], np.float32)
+    return rotations @ left.T
+
+
+def splats(scene: Geometry) -> bytes:
+    """Gaussians as ``.splat``, 32 bytes each, large and opaque ones first: position, standard deviations, colour with
+    opacity, rotation. Colour is that without direction."""
+    opacity = 1 / (1 + np.exp(-scene["opacities"].astype(np.float64)))
+    order = np.argsort(-np.exp(scene["scales"].sum(axis=1, dtype=np.float64)) * opacity, kind="stable")
+    table = np.empty(len(order), [("position", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("turn", "u1", 4)])
+    table["position"] = scene["positions"]
+    table["scale"] = np.exp(scene["scales"])
+    shades = np.concatenate([0.5 + BAND * scene["sh"][:, 0], opacity[:, None]], axis=1)
+    table["rgba"] = np.rint(np.clip(shades, 0, 1) * 255)
+    length = np.maximum(np.linalg.norm(scene["rotations"], axis=1, keepdims=True), 1e-12)
+    table["turn"] = np.clip(np.rint(scene["rotations"] / length * 128 + 128), 0, 255)
+    return table[order].tobytes()
