@@ -93,7 +93,7 @@ def test_references() -> None:
         (Architecture, "taau", errors.UnknownArchitecture, "no architecture is called 'taau'. Did you mean 'tau'?"),
         (Architecture, "video-prediction:taau", errors.UnknownArchitecture, "'video-prediction:tau'"),
         (Task, "video_prediction", errors.UnknownTask, "Did you mean 'video-prediction'?"),
-        (stzoo.Dataset, "moving-mnits", errors.UnknownDataset, "Did you mean 'moving-mnist'?"),
+        (stzoo.Dataset, "moving-mnits", errors.UnknownDataset, "Did you mean 'moving-mnist'"),
         (Model, "", errors.UnknownModel, "no model is called ''"),
         (Model, ":", errors.UnknownModel, "no model is called ':'"),
         (Model, "video-prediction:", errors.UnknownModel, "no model is called 'video-prediction:'"),
