@@ -4,14 +4,21 @@
 
 Starts `stzoo demo` with its default limits in a process of its own. Every client uploads a clip of its own, and predicts
 with it over and over through gradio_client; every answer is compared, bit by bit, with what ``predict`` gives in this process.
+
+    python benchmarks/demo.py --gallery 2000 [--repeat 5]
+
+How long a gallery of so many models takes: from the start of the process to its first answer, and from opening the page
+in Chromium (with an empty cache) to its first cards on the screen.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import re
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,6 +38,25 @@ import stzoo
 def memory(process: psutil.Process) -> float:
     """Megabytes in memory, with children."""
     return sum(item.memory_info().rss for item in (process, *process.children(recursive=True))) / 1e6
+
+
+PLUGIN = """\
+from stzoo import Architecture, Model, Task, hookimpl
+from stzoo.fields import Image
+
+@hookimpl
+def stzoo_tasks():
+    yield Task("task-of-many", "One of many", (Image("image"),), (Image("result"),))
+
+@hookimpl
+def stzoo_architectures():
+    yield Architecture("net-of-many", "task-of-many", "torch.nn:Identity")
+
+@hookimpl
+def stzoo_models():
+    for number in range(MODELS):
+        yield Model(f"one-of-many-{number}", "net-of-many", description="one of many")
+"""
 
 
 class Visitor(threading.Thread):
@@ -64,7 +90,11 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--model", default="tau-mmnist")
+    parser.add_argument("--gallery", type=int, metavar="MODELS")
+    parser.add_argument("--repeat", type=int, default=5)
     options = parser.parse_args()
+    if options.gallery:
+        return gallery(options.gallery, options.repeat)
     endpoint = "/predict_" + re.sub(r"[^0-9a-z]+", "_", options.model.lower())
 
     with tempfile.TemporaryDirectory(prefix="stzoo-demo-") as folder:
@@ -130,6 +160,40 @@ def measure(
     for text, count in errors.most_common(5):
         print(f"  {count} x {text}")
     return int(bool(errors) or not len(times) or server.poll() is not None)
+
+
+def gallery(models: int, repeat: int) -> int:
+    """Print medians of several fresh processes and browsers."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    from browser import CHROMIUM, FLAGS, Demo
+    from playwright.sync_api import sync_playwright
+
+    rows: dict[str, list[float]] = {"first answer": [], "cards on the screen": [], "memory": []}
+    with tempfile.TemporaryDirectory(prefix="stzoo-demo-") as folder, sync_playwright() as playwright:
+        info = Path(folder, "site", "many-1.0.dist-info")
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: many\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[stzoo]\nmany = many\n")
+        (info.parent / "many.py").write_text(PLUGIN.replace("MODELS", str(models)))
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(info.parent), *sys.path])
+        for turn in range(repeat):
+            start = time.monotonic()
+            with Demo(Path(folder, str(turn)), "--task", "task-of-many") as demo:
+                rows["first answer"].append(time.monotonic() - start)
+                browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+                page = browser.new_page()
+                start = time.monotonic()
+                page.goto(demo.url, wait_until="commit")
+                page.locator(".stzoo-cards li").first.wait_for(timeout=120_000)
+                rows["cards on the screen"].append(time.monotonic() - start)
+                said = page.get_by_role("status").first.inner_text()
+                rows["memory"].append(demo.memory() / 1e6)
+                browser.close()
+    print(f"{said}; {repeat} times, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
+    for name, found in rows.items():
+        unit = "MB" if name == "memory" else "s"
+        print(f"{name:20} median {statistics.median(found):.2f} {unit}, {min(found):.2f} to {max(found):.2f}")
+    return 0
 
 
 def jain(counts: list[int]) -> float:

@@ -183,11 +183,20 @@ def sample_depth(requirements: Requirements) -> np.ndarray:
 
 def picture(depth: np.ndarray) -> PILImage:
     """Depth in colours, dark for near; chequered grey where it is not known."""
+    depth = np.asarray(depth, np.float32)
+    return _in_colours(depth, *spread(depth), "viridis")
+
+
+def difference(depth: np.ndarray, truth: np.ndarray) -> PILImage:
+    """How far two depths (H, W) are apart, in colours, dark for not at all; chequered grey where one is not known."""
+    apart = np.abs(np.asarray(depth, np.float32) - truth)
+    return _in_colours(apart, 0.0, spread(apart)[1], "magma")
+
+
+def _in_colours(depth: np.ndarray, low: float, high: float, name: str) -> PILImage:
     from PIL import Image
 
-    depth = np.asarray(depth, np.float32)
-    low, high = spread(depth)
-    pixels = coloured((depth - low) / (high - low))
+    pixels = coloured((depth - low) / (high - low), name)
     y, x = np.indices(depth.shape)
     unknown = ~np.isfinite(depth)
     pixels[unknown] = np.asarray(_SHADES, np.uint8)[(x // 4 + y // 4) % 2][unknown][:, None]

@@ -55,9 +55,6 @@ class Geometry(dict[str, np.ndarray]):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.concatenate([np.ravel(array) for array in self.values()]).astype(dtype or np.float64)
 
-    def __len__(self) -> int:
-        return super().__len__()
-
     @property
     def gaussian(self) -> bool:
         return "scales" in self

@@ -264,6 +264,13 @@ def strip(masks: np.ndarray) -> PILImage:
     return media.strip(table[_checked(np.asarray(masks), "mask", 3)].transpose(0, 3, 1, 2))
 
 
+def disagreement(mask: np.ndarray, truth: np.ndarray) -> PILImage:
+    """Where two masks of one shape, (H, W) or (T, H, W), differ: red; grey where the truth says :data:`IGNORE`, else black."""
+    shades = np.array([[0, 0, 0], [0.9, 0.2, 0.15], [0.5, 0.5, 0.5]], np.float32)
+    found = shades[np.where(truth == IGNORE, 2, mask != truth)]
+    return media.to_pil(found.transpose(2, 0, 1)) if mask.ndim == 2 else media.strip(found.transpose(0, 3, 1, 2))
+
+
 def write_mask(mask: np.ndarray, path: Path) -> None:
     """Write (H, W) as an indexed PNG, npy or npz."""
     with atomic_path(path) as temporary:

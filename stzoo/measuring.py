@@ -105,13 +105,35 @@ def measure(
                 if isinstance(result, Exception):
                     raise result
                 outputs, seconds = result
-                found = {name: function(outputs, truth) for name, function in functions.items()}
-                values = {name: value for name, (value, _) in found.items()}
-                curves = {name: curve for name, (_, curve) in found.items() if curve is not None}
-                rows[row.index] = replace(row, values=values, curves=curves, seconds=seconds, truth=_checksum(truth))
+                values, curves = _judged(functions, outputs, truth)
+                rows[row.index] = replace(row, values=values, curves=curves, seconds=seconds, truth=checksum(truth))
             except Exception as problem:
                 rows[row.index] = replace(row, error=_reason(problem))
     return [rows[index] for index in own]
+
+
+def measure_one(
+    task: Task, outputs: Mapping[str, Any], truth: Mapping[str, Any]
+) -> tuple[dict[str, Summary], dict[str, str]]:
+    """The metrics of one prediction, the same numbers that :func:`measure` and :func:`summarise` give for one example; and
+    those that need a missing package, with its remedy.
+
+    Metrics that are optional, and those of outputs that ``truth`` does not have, are left out.
+    """
+    judged = [item for item in task.metrics if not item.optional and (item.output or task.outputs[0].name) in truth]
+    if not judged:
+        return {}, {}
+    functions, missing = metric_functions(task, [item.name for item in judged])
+    return summarise([Row(0, "", *_judged(functions, outputs, truth))], task) if functions else {}, missing
+
+
+def _judged(
+    functions: Mapping[str, Callable[..., tuple[Any, Any]]], outputs: Mapping[str, Any], truth: Mapping[str, Any]
+) -> tuple[Values, Values]:
+    """Values and curves of one example."""
+    found = {name: function(outputs, truth) for name, function in functions.items()}
+    curves = {name: curve for name, (_, curve) in found.items() if curve is not None}
+    return {name: value for name, (value, _) in found.items()}, curves
 
 
 def _predicted(
@@ -202,9 +224,10 @@ def _reason(problem: Exception) -> str:
     return one_line(problem)
 
 
-def _checksum(truth: Mapping[str, Any]) -> int:
+def checksum(values: Mapping[str, Any]) -> int:
+    """What tells values apart."""
     total = 0
-    for value in truth.values():
+    for value in values.values():
         total = zlib.crc32(value.tobytes() if hasattr(value, "tobytes") else repr(value).encode(), total)
     return total
 

@@ -143,7 +143,7 @@ class Prediction(Mapping[str, Any]):
         return path
 
     def figure(self, truth: Mapping[str, Any] | None = None) -> PILImage:
-        """Inputs and outputs as labelled rows of pictures; with ``truth``, that and the absolute error below."""
+        """Inputs and outputs as labelled rows of pictures; with ``truth``, that and where it differs below."""
         from stzoo import media
 
         rows = [
@@ -156,7 +156,8 @@ class Prediction(Mapping[str, Any]):
                 rows.append(("truth", item.preview(truth[item.name])))
             rows.append(("prediction", item.preview(self.outputs[item.name])))
             if truth is not None and item.name in truth:
-                rows.append(("error", item.preview(abs(self.outputs[item.name] - truth[item.name]))))
+                error = item.error(self.outputs[item.name], truth[item.name])
+                rows += [("error", error)] if error else []
         return media.labelled_rows(rows)
 
     def show(self) -> None:
@@ -288,14 +289,14 @@ class Predictor:
 
         prediction = self.predict(*(item.sample(self.requirements) for item in self.task.inputs))
         result: dict[str, Any] = {}
-        for name, value in prediction.items():
-            flat = np.asarray(value, dtype=np.float64).ravel()
+        for item in self.task.outputs:
+            flat = item.numbers(prediction[item.name])
             picks = np.linspace(0, flat.size - 1, 16).round().astype(int)
-            result[name] = {
-                "shape": list(np.shape(value)),
+            result[item.name] = {
+                "shape": list(np.shape(prediction[item.name])),
                 "mean": round(float(flat.mean()), 6),
                 "std": round(float(flat.std()), 6),
-                "samples": [round(float(item), 5) for item in flat[picks]],
+                "samples": [round(float(number), 5) for number in flat[picks]],
             }
         return result
 

@@ -17,6 +17,7 @@ from commandline import TOY, Install, plugin  # noqa: F401 (a fixture)
 
 import stzoo
 from stzoo.imports import usable
+from stzoo.registry import registry
 
 BUNDLED = [model.name for model in stzoo.models() if model.weights and model.weights.bundled]
 CARDS = ".stzoo-cards li"
@@ -79,6 +80,8 @@ def shown(tab: Visit) -> Counter[str]:
     found: Counter[str] = Counter()
     for number, kind in tab.page.evaluate(EVENT)[1]:
         place = tab.page.locator(f"#stzoo-{number}")
+        if not place.count() or not place.is_visible():  # what this prediction has not
+            continue
         if kind in ("image", "imageslider", "annotatedimage"):
             picture = place.locator("img").last
             picture.wait_for()
@@ -95,6 +98,10 @@ def shown(tab: Visit) -> Counter[str]:
             assert place.inner_text().strip(), f"a {kind} shows nothing"
         found[kind] += 1
     return found
+
+
+def task_of(name: str) -> stzoo.Task:
+    return registry().get(stzoo.Task, stzoo.info(name).task)
 
 
 def clean(tab: Visit) -> None:
@@ -138,6 +145,59 @@ def test_the_first_example_of_a_model_runs(name: str, visit: Open) -> None:  # n
     assert shown(tab).total() >= 3  # outputs, files, facts
     assert f'stzoo.load("{name}")' in tab.page.locator(".cm-content").first.inner_text()
     tab.screenshot(name, whole=True)
+    clean(tab)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_an_example_is_compared_with_its_truth(name: str, visit: Open) -> None:  # noqa: F811
+    """Metrics in a table, a curve for each that has one, and frames that a slider, keys and a button move."""
+    metrics = [item for item in task_of(name).metrics if not item.optional]
+    tab = visit()
+    tab.open(f"/{name.replace('-', '_')}")
+    if not metrics or not tab.page.get_by_role("button", name="test example").count():
+        pytest.skip("nothing is known of the truth")
+    take_example(tab)
+    predict(tab)
+    tab.page.get_by_text("Compared with the truth of").first.wait_for()
+    table = tab.page.locator("table").filter(has_text="what it is").first
+    for item in metrics:
+        table.get_by_text(item.name, exact=False).first.wait_for()
+    plots = tab.page.locator(".stzoo-series").filter(has=tab.page.get_by_role("radio"))
+    if curves := [item.name for item in metrics if item.curve]:
+        plot = plots.first.locator(".plot")
+        first = plot.evaluate("canvas => canvas.toDataURL()")
+        plots.first.get_by_role("radio").nth(len(curves) - 1).check()
+        assert (plot.evaluate("canvas => canvas.toDataURL()") != first) == (len(curves) > 1)
+        plot.focus()
+        tab.page.keyboard.press("ArrowRight")
+        plots.first.get_by_role("status").filter(has_text=f"{curves[-1]}: ").wait_for()
+    for clips in tab.page.locator(".stzoo-clips[data-ready]").all():
+        if not clips.is_visible():
+            continue
+        seen = "root => [...root.querySelectorAll('canvas')].map(canvas => canvas.toDataURL())"
+        before = clips.evaluate(seen)
+        slider = clips.get_by_role("slider", name="Frame")
+        last = int(slider.get_attribute("max") or 0)
+        slider.fill(str(last))
+        assert clips.get_attribute("data-frame") == str(last)
+        assert all(one != two for one, two in zip(before, clips.evaluate(seen), strict=True))
+        clips.locator(".panels").focus()
+        tab.page.keyboard.press("Home")
+        assert clips.evaluate(seen) == before
+        tab.page.keyboard.press("ArrowRight")
+        assert clips.get_attribute("data-frame") == "1"
+        clips.get_by_role("button", name="Play").click()
+        clips.locator(":scope:not([data-frame='1'])").wait_for()
+        clips.get_by_role("button", name="Pause").click()
+        grown = "canvas => [canvas.getBoundingClientRect().width * devicePixelRatio / canvas.width, getComputedStyle(canvas).imageRendering]"
+        factor, rendering = clips.locator("canvas").first.evaluate(grown)
+        assert factor < 1 or (factor == pytest.approx(round(factor), abs=1e-3) and rendering == "pixelated")
+    tab.screenshot(f"{name}-truth", whole=True)
+    take = tab.page.get_by_role("button", name="test pattern")
+    if take.count():
+        take.click()
+        predict(tab)
+        tab.page.get_by_text("Compared with the truth of").first.wait_for(state="hidden")
     clean(tab)
 
 

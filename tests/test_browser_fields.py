@@ -189,6 +189,38 @@ def test_a_mask_that_is_given_is_shown_over_its_picture(visit: Open) -> None:  #
     clean(tab)
 
 
+def test_a_truth_that_is_given_is_shown_with_where_the_prediction_is_wrong(visit: Open, tmp_path: Path) -> None:  # noqa: F811
+    from PIL import Image
+
+    tab = visit()
+    open_model(tab, "parting-one")
+    tab.page.locator(".stzoo-pixels img").first.wait_for()
+    truth = tmp_path / "truth.png"
+    masks.write_mask(np.zeros((48, 64), np.uint8), truth)
+    tab.page.get_by_role("button", name="Compare with the truth").click()
+    tab.page.get_by_role("button", name="Compare with the truth").locator("..").locator(
+        "input[type=file]"
+    ).set_input_files(truth)
+    tab.page.get_by_text("truth.png").first.wait_for()
+    predict(tab)
+    tab.page.get_by_text("Compared with the truth as given.").first.wait_for()
+    overlays = tab.page.locator(".stzoo-overlay[data-ready]")
+    overlays.nth(1).wait_for()
+    legends = [text.split("\n")[0] for text in overlays.nth(1).locator(".legend label").all_inner_texts()]
+    assert legends == ["road"]
+    tab.page.get_by_text("Truth: Mask").first.wait_for()
+    picture = tab.page.get_by_alt_text("Mask: error").first
+    picture.wait_for()
+    found = np.asarray(Image.open(io.BytesIO(tab.page.request.get(picture.get_attribute("src")).body())).convert("RGB"))
+    assert {tuple(colour) for colour in found.reshape(-1, 3).tolist()} == {(0, 0, 0), (230, 51, 38)}
+    tab.screenshot("mask-truth", whole=True)
+    tab.page.get_by_role("button", name="test pattern").click()
+    tab.page.get_by_text("truth.png").first.wait_for(state="hidden")
+    predict(tab)
+    tab.page.get_by_text("Compared with the truth as given.").first.wait_for(state="hidden")
+    clean(tab)
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_prompts_on_a_phone_and_by_keyboard(dark: bool, visit: Open) -> None:  # noqa: F811
     tab = visit(width=390, height=844, dark=dark)
@@ -229,11 +261,12 @@ def test_depth_shows_its_value_under_the_cursor(visit: Open) -> None:  # noqa: F
     shown = tab.page.locator(".stzoo-depth").first
     canvas, said = shown.locator(".map"), shown.get_by_role("status")
     said.filter(has_text="Point at a pixel").wait_for()
-    expected = stzoo.fields.Image("picture").sample(Requirements(channels=3, native_size=(48, 64))).mean(0) * 4 + 1.5
+    picture = stzoo.fields.Image("picture").sample(Requirements(channels=3, native_size=(48, 64)))
+    expected = np.rint(picture * 255).mean(0) / 255 * 4 + 1.5  # the example is a PNG
     for x, y in ((40, 30), (63, 47), (20, 5)):
         hover(tab, canvas, (x + 0.5) / 64, (y + 0.5) / 48)
         said.filter(has_text=f"x {x}, y {y}").wait_for()
-        assert float(said.inner_text().split()[0]) == pytest.approx(expected[y, x], abs=2e-3)
+        assert float(said.inner_text().split()[0]) == pytest.approx(expected[y, x], abs=1e-5)
         assert " m at " in said.inner_text()
     hover(tab, canvas, 0.05, 0.05)
     said.filter(has_text="not known at x 3, y 2").wait_for()
@@ -245,7 +278,7 @@ def test_depth_shows_its_value_under_the_cursor(visit: Open) -> None:  # noqa: F
     shown.get_by_label("Colour map").select_option("grey")
     grey = pixels(canvas)[..., :3]
     assert (grey == grey[..., :1]).all()
-    shown.get_by_label("Highest value").fill("1.6")
+    shown.get_by_label("Highest value").fill("2")
     assert (pixels(canvas)[20:, :, :3] == 255).all(-1).mean() > 0.5, "the range has no effect"
     shown.get_by_role("button", name="Reset range").click()
     assert (pixels(canvas)[..., :3] == grey).all()

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import stzoo
-from stzoo import colours, depths, geometry, registry, series
+from stzoo import colours, geometry, registry, series
 from stzoo.errors import InputError, MediaError, SpecError
 from stzoo.fields import Depth, Scene, Series
 from stzoo.spec import Requirements
@@ -244,7 +244,7 @@ def test_what_is_no_scene_is_refused_with_the_reason(value: Any, said: str) -> N
 
 
 def test_scenes_are_shown_the_right_way_up_around_the_origin(tmp_path: Path) -> None:
-    from stzoo.ui.scenes import displayed, splats
+    from stzoo.ui.scenes import displayed
 
     far = {"positions": geometry.sample_geometry("z")["positions"] * 500 + 1000}
     shown = displayed(geometry.as_geometry(far), "z")["positions"]
@@ -254,7 +254,7 @@ def test_scenes_are_shown_the_right_way_up_around_the_origin(tmp_path: Path) -> 
     for up in ("-y", "y", "z", "x"):
         fitted = displayed(scene, up)
         assert np.allclose(covariances(fitted), rotated(scene, up), rtol=2e-3, atol=1e-6)
-    assert len(splats(fitted)) == 32 * 7
+    assert fitted["sh"].shape == (7, 1, 3)
 
 
 def covariances(scene: geometry.Geometry) -> np.ndarray:
@@ -271,10 +271,10 @@ def covariances(scene: geometry.Geometry) -> np.ndarray:
 
 
 def rotated(scene: geometry.Geometry, up: str) -> np.ndarray:
-    from stzoo.ui.scenes import CLEAR
+    from stzoo.ui.scenes import CLEAR, NEAR
 
     turn, reach = CLEAR @ geometry.turned(up), geometry.extent(scene["positions"])[1]
-    return turn @ covariances(scene) @ turn.T / reach**2
+    return turn @ covariances(scene) @ turn.T * (NEAR / reach) ** 2
 
 
 # --- series -----------------------------------------------------------------------------------------------------------
@@ -378,6 +378,29 @@ def test_samples_are_the_same_each_time_and_have_a_picture(field: Any) -> None:
     assert len(np.unique(np.asarray(field.preview(first)))) > 10
 
 
+def test_the_error_of_a_depth_is_dark_where_it_is_right_and_marks_what_is_not_known() -> None:
+    truth = DEPTH.sample(Requirements(native_size=(20, 30)))
+    value = truth.copy()
+    value[0, 0] += 2
+    value[10:12, 10:12] = np.nan
+    error = DEPTH.error(value, truth)
+    assert error is not None
+    shown = np.asarray(error).astype(int)
+    assert (shown[5:9] < 5).all(), "right depths are not dark"
+    assert shown[0, 0].sum() > 600
+    assert set(shown[10:12, 10:12].ravel().tolist()) <= {150, 190}
+    assert DEPTH.error(value, truth[1:]) is None
+    assert Depth("d", unit="relative").error(value, truth) is None
+    assert SERIES.error(SERIES.sample(ANY), SERIES.sample(ANY)) is None
+    assert SCENE.error(SCENE.sample(ANY), SCENE.sample(ANY)) is None
+
+
+def test_unknown_depths_do_not_spoil_what_is_compared() -> None:
+    value = known([[1, np.nan], [np.inf, 2]])
+    assert DEPTH.numbers(value).tolist() == [1, 0, np.inf, 2]
+    assert np.isnan(DEPTH.numbers(known([[np.nan, np.nan]]))).all(), "a map of which nothing is known passes for one"
+
+
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 
@@ -421,6 +444,18 @@ def test_endpoints_give_bit_for_bit_what_predict_gives(toy: Path, tmp_path: Path
             assert np.array_equal(np.asarray(found), np.asarray(expected, np.asarray(found).dtype), equal_nan=True)
     finally:
         blocks.close(verbose=False)
+
+
+def test_a_prediction_with_unknown_depths_has_a_fingerprint_and_a_figure_with_its_error(toy: Path) -> None:
+    predictor = stzoo.load("measuring-one", device="cpu")
+    fingerprint = predictor.fingerprint()["depth"]
+    assert np.isfinite([fingerprint["mean"], fingerprint["std"], *fingerprint["samples"]]).all()
+    prediction = predictor.predict(*(item.sample(predictor.requirements) for item in predictor.task.inputs))
+    assert np.isnan(prediction.depth).any()
+    heights = [prediction.figure(truth).height for truth in (None, {"depth": prediction.depth})]
+    assert heights[1] > 1.9 * heights[0]
+    scenes = stzoo.load("shifting-one", device="cpu").predict(SCENE.sample(ANY))
+    scenes.figure({"moved": scenes.moved})
 
 
 def bomb(path: Path, count: int, name: str) -> Path:
@@ -482,4 +517,3 @@ def test_the_browser_gets_the_numbers_themselves(tmp_path: Path) -> None:
     long = series.TimeSeries(np.sin(np.arange(300_000) / 7))
     (plot,) = widget(SERIES, ANY, limits({})).show(long, tmp_path)
     assert len(json.dumps(plot)) < 3_000_000 and plot["thinned"]
-    assert depths.shape_of

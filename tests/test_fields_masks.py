@@ -52,6 +52,19 @@ def test_a_mask_is_read_back_as_it_was_written(suffix: str, tmp_path: Path) -> N
     assert field.preview(NUMBERS).getpixel((2, 0)) == (0, 128, 0)
 
 
+def test_the_error_of_a_mask_is_red_where_it_is_wrong_and_grey_where_nobody_knows() -> None:
+    found = Mask("mask").error(np.array([[0, 2, 2], [3, 7, 1]], np.uint8), NUMBERS)
+    assert found is not None
+    table = np.asarray(found)
+    assert [(row, column) for row, column in np.argwhere(table.any(-1)).tolist()] == [(0, 1), (1, 1)]
+    assert table[0, 1, 0] > 200 > table[0, 1].sum() - table[0, 1, 0]
+    assert len(set(table[1, 1].tolist())) == 1
+    assert Mask("mask").error(NUMBERS, NUMBERS[:1]) is None
+    clip = VideoMask("masks").error(CLIP, np.stack([NUMBERS, NUMBERS]))
+    assert clip is not None
+    assert clip.width > 6 and np.asarray(clip)[:, 3 + 2 :].max() > 200 > np.asarray(clip)[:, :3].max()
+
+
 @pytest.mark.parametrize("suffix", [".zip", ".npy", ".npz", ""])
 def test_masks_of_a_clip_are_read_back(suffix: str, tmp_path: Path) -> None:
     field, path = VideoMask("masks"), tmp_path / f"a{suffix}"

@@ -257,12 +257,13 @@ def test_a_page_predicts_its_examples_and_gives_the_code_that_does(
     import gradio as gr
 
     blocks = stzoo.demo("tau-mmnist")
-    example = handler(blocks, "fill")()
+    example, _, memory = handler(blocks, "fill")()
     expected = stzoo.dataset("moving-mnist", "test")[0]["video"][:10]
     assert np.array_equal(media.read_video(example, "example", 1), media.read_video(expected, "example", 1))
     request = gr.Request(session_hash="a")
-    film, strip, files, facts, code = handler(blocks, "predict")(request, lambda *_: None, example, "12")
-    assert Path(film).suffix == ".mp4"
+    predict = handler(blocks, "predict")
+    clips, strip, files, facts, *_, code = predict(request, lambda *_: None, example, "12", None, memory)
+    assert [panel["label"] for panel in clips["panels"]] == ["given", "prediction"]
     assert strip.height == 64
     assert {Path(file).suffix for file in files} == set(stzoo.fields.Video.suffixes)
     assert "s** on c" in facts
@@ -274,12 +275,83 @@ def test_a_page_predicts_its_examples_and_gives_the_code_that_does(
         assert np.array_equal(stored["video"], names["prediction"].video)
 
 
+def compared(values: list[Any]) -> tuple[str, dict[str, str], list[dict[str, Any]]]:
+    """What a prediction's page says of the truth, its table of metrics, and its curves."""
+    import gradio as gr
+
+    note = next(item.value for item in values if isinstance(item, gr.Markdown))
+    lines = [
+        line.replace("\\", "") for item in values if str(item).startswith("metric |") for line in item.splitlines()[2:]
+    ]
+    curves = [item for item in values if isinstance(item, dict) and "parts" in item]
+    return note, {line.split(" | ")[0][:-2]: line.split(" | ")[1] for line in lines}, curves
+
+
+@pytest.mark.parametrize("horizon", ["", "4"])
+def test_an_example_is_compared_with_its_truth_in_the_numbers_of_an_evaluation(horizon: str) -> None:
+    import gradio as gr
+
+    blocks, options = stzoo.demo("tau-mmnist"), {"horizon": int(horizon)} if horizon else {}
+    example, _, memory = handler(blocks, "fill")()
+    values = handler(blocks, "predict")(gr.Request(), lambda *_: None, example, horizon, None, memory)
+    note, table, (curves,) = compared(values)
+    assert "truth of moving-mnist, first test example" in note
+    found = stzoo.evaluate("tau-mmnist", "moving-mnist", split="test", limit=1, options=options, device="cpu")
+    expected = found.models[0].metrics
+    assert table == {name: f"{item.value:.6g}" for name, item in expected.items()}
+    (part,) = curves["parts"]
+    assert part["names"] == list(found.axes)
+    for name, curve in zip(part["names"], part["values"], strict=True):
+        assert curve == pytest.approx(expected[name].curve, rel=1e-5)
+    panels = {panel["label"].partition(",")[0]: panel for panel in values[0]["panels"]}
+    assert list(panels) == ["given", "prediction", "truth", "absolute error"]
+    frames = int(horizon or 10)
+    truth = media.read_video(stzoo.dataset("moving-mnist", "test")[0]["video"], "video", 1)[10 : 10 + frames]
+    sheet = np.asarray(Image.open(panels["truth"]["sheet"]["file"]["path"]))
+    assert (sheet[:64, :64, 0] == media.to_uint8(truth)[0, 0]).all()
+    assert [panel["numbers"][-1] for panel in panels.values()] == [10, frames, frames, frames]
+
+
+def test_a_truth_is_forgotten_with_its_input_and_one_that_does_not_fit_is_explained(tmp_path: Path) -> None:
+    import gradio as gr
+
+    blocks = stzoo.demo("tau-mmnist")
+    example, _, memory = handler(blocks, "fill")()
+    predict, forget = handler(blocks, "predict"), handler(blocks, "forget")
+
+    def note(source: Any, horizon: str, given: Any, memory: Any) -> tuple[str, bool]:
+        said, table, curves = compared(predict(gr.Request(), lambda *_: None, source, horizon, given, memory))
+        return said, bool(table or curves)
+
+    other = str(clip(tmp_path))
+    assert note(other, "", None, memory) == ("", False)
+    said, shown = note(example, "11", None, memory)
+    assert "10 to see and 11 to predict" in said and not shown
+    kept = forget(example, memory)
+    assert all("__type__" in item for item in kept), "an example's own input made it forget the truth"
+    cleared, changed = forget(other, memory)
+    assert cleared is None and changed["example"] is None
+    assert note(example, "", None, changed) == ("", False)
+
+    truth = tmp_path / "truth.npz"
+    media.write_video(stzoo.load("tau-mmnist", device="cpu").predict(other).video, truth)
+    said, table, _ = compared(predict(gr.Request(), lambda *_: None, other, "", str(truth), changed))
+    assert "as given" in said
+    assert (table["mse"], table["psnr_torchmetrics"]) == ("0", "inf")
+    said, shown = note(other, "9", str(truth), changed)
+    assert "video should be 10x1x64x64, and the prediction is 9x1x64x64" in said.replace("\\", "") and not shown
+    said, shown = note(example, "", str(truth), changed)
+    assert "belongs to another input" in said and not shown
+
+
 def test_two_models_are_compared_on_one_input(tmp_path: Path) -> None:
     import gradio as gr
 
     blocks = stzoo.demo("tau-mmnist")
-    values = handler(blocks, "compare")(gr.Request(), lambda *_: None, "simvp-mmnist", str(clip(tmp_path)), "")
-    own, its = values[2], values[6]
+    values = handler(blocks, "compare")(
+        gr.Request(), lambda *_: None, "simvp-mmnist", str(clip(tmp_path)), "", None, None
+    )
+    own, its = (item for item in values if isinstance(item, list))
     for name, files in (("tau-mmnist", own), ("simvp-mmnist", its)):
         with np.load(next(file for file in files if file.endswith(".npz"))) as stored:
             assert np.array_equal(stored["video"], stzoo.load(name, device="cpu").predict(clip(tmp_path)).video)
@@ -371,11 +443,11 @@ def test_a_gallery_of_2000_models_makes_pages_when_they_are_visited_and_loads_no
     monkeypatch.setattr(running, "PREDICTORS", loaded)
     monkeypatch.setattr(gallery, "page", lambda *args: made.append(args[0].name) or original(*args))
     url = serve(stzoo.demo())
-    front = httpx.get(url, trust_env=False)
+    front = httpx.get(url, trust_env=False, timeout=60)
     assert front.status_code == 200
     assert "2002 models" in front.text
     assert (made, len(loaded)) == ([], 0)
-    page = httpx.get(f"{url}model/many_1999/", trust_env=False)
+    page = httpx.get(f"{url}model/many_1999/", trust_env=False, timeout=60)
     assert page.status_code == 200
     assert made == ["many-1999"]
     answer = client(f"{url}model/many_1999/", tmp_path).predict(
@@ -384,6 +456,32 @@ def test_a_gallery_of_2000_models_makes_pages_when_they_are_visited_and_loads_no
     with np.load(answer) as stored:
         assert np.array_equal(stored["video"], stzoo.load("tau-mmnist", device="cpu").predict(clip(tmp_path)).video)
     assert httpx.get(f"{url}model/nothing/", trust_env=False).status_code == 404
+
+
+def test_pages_that_nobody_visited_for_longest_are_given_up_and_made_anew(
+    crowd: None, tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stzoo.ui import gallery
+
+    made: list[str] = []
+    original = gallery.page
+    monkeypatch.setattr(gallery, "KEPT", 2)
+    monkeypatch.setattr(gallery, "page", lambda *args: made.append(args[0].name) or original(*args))
+    blocks = stzoo.demo()
+    url = serve(blocks)
+    pages = blocks.app.router.routes[0].app
+    queues = []
+    for number in (1, 2, 1, 3, 1, 2):
+        assert httpx.get(f"{url}model/many_{number}/", trust_env=False, timeout=60).status_code == 200
+        queues.append(pages.made[f"many_{number}"]._queue)
+    assert made == ["many-1", "many-2", "many-3", "many-2"]
+    assert sorted(route.path for route in pages.router.routes) == ["/many_1", "/many_2"]
+    assert [queue.stopped for queue in queues] == [False, True, False, True, False, False], "a queue still runs"
+    answer = client(f"{url}model/many_2/", tmp_path).predict(
+        gradio_client.handle_file(clip(tmp_path)), api_name="/predict_many_2"
+    )
+    with np.load(answer) as stored:
+        assert stored["video"].shape == (10, 1, 64, 64)
 
 
 def test_the_gallery_is_filtered(crowd: None) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from stzoo.errors import InputError, SpecError
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image as PILImage
 
     from stzoo.fields.values import Value
@@ -76,6 +77,17 @@ class Field:
     def preview(self, value: Any) -> PILImage:
         """One picture that shows the value."""
         raise SpecError(f"{type(self).__name__} {self.name!r} has no preview()")
+
+    def error(self, value: Any, truth: Any) -> PILImage | None:
+        """One picture that shows where a prediction differs from the truth; None where that makes no sense."""
+        return None
+
+    def numbers(self, value: Any) -> np.ndarray:
+        """All numbers of the value in one row, float64, always in the same order: fingerprints and conformance checks
+        compare them, and they must be finite. Where the layout says "not known", a 0 stands for that."""
+        import numpy as np
+
+        return np.asarray(value, dtype=np.float64).ravel()
 
     def write(self, value: Any, path: Path, **options: Any) -> None:
         """Write the value in the format that ``path``'s ending names; raises MediaError."""

@@ -65,6 +65,21 @@ class Depth(Field):
 
         return depths.picture(value)
 
+    def error(self, value: np.ndarray, truth: np.ndarray) -> PILImage | None:
+        """The absolute difference in colours, dark for none; None for depths of unknown scale, and where the shapes are not
+        the same."""
+        from stzoo import depths
+
+        fits = self.unit != "relative" and value.shape == truth.shape
+        return depths.difference(value, truth) if fits else None
+
+    def numbers(self, value: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        found = super().numbers(value)
+        unknown = np.isnan(found)
+        return found if unknown.all() else np.where(unknown, 0, found)
+
     def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
         from stzoo import depths
 

@@ -54,6 +54,12 @@ class Mask(Field):
 
         return masks.indexed(value).convert("RGB")
 
+    def error(self, value: np.ndarray, truth: np.ndarray) -> PILImage | None:
+        """Pixels with another number than the truth's in red, ignored ones in grey; None where the shapes are not the same."""
+        from stzoo import masks
+
+        return masks.disagreement(value, truth) if value.shape == truth.shape else None
+
     def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
         from stzoo import masks
 
@@ -105,6 +111,12 @@ class VideoMask(Field):
         from stzoo import masks
 
         return masks.strip(value)
+
+    def error(self, value: np.ndarray, truth: np.ndarray) -> PILImage | None:
+        """Pixels with another number than the truth's in red, ignored ones in grey; None where the shapes are not the same."""
+        from stzoo import masks
+
+        return masks.disagreement(value, truth) if value.shape == truth.shape else None
 
     def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
         from stzoo import masks

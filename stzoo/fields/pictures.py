@@ -48,6 +48,10 @@ class Image(Field):
 
         return media.to_pil(value)
 
+    def error(self, value: np.ndarray, truth: np.ndarray) -> PILImage | None:
+        """The absolute difference; None where the shapes are not the same."""
+        return self.preview(abs(value - truth)) if value.shape == truth.shape else None
+
     def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
         from stzoo import media
 
@@ -104,6 +108,10 @@ class Video(Field):
         from stzoo import media
 
         return media.strip(value)
+
+    def error(self, value: np.ndarray, truth: np.ndarray) -> PILImage | None:
+        """The absolute difference; None where the shapes are not the same."""
+        return self.preview(abs(value - truth)) if value.shape == truth.shape else None
 
     def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
         from stzoo import media

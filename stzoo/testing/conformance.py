@@ -279,8 +279,9 @@ def tied(module: nn.Module) -> set[frozenset[str]]:
 def test_prediction(stzoo_predictor: Predictor, stzoo_prediction: Prediction, tmp_path: Path) -> None:
     """The declared outputs come out, finite; they can be looked at and written."""
     assert list(stzoo_prediction) == [output.name for output in stzoo_predictor.task.outputs]
-    for name, value in stzoo_prediction.items():
-        assert np.isfinite(value).all(), f"{name} is not finite"
+    for output in stzoo_predictor.task.outputs:
+        numbers = output.numbers(stzoo_prediction[output.name])
+        assert np.isfinite(numbers).all(), f"{output.name} is not finite"
     assert min(stzoo_prediction.figure().size) > 0
     for output in stzoo_predictor.task.outputs:
         for suffix in output.suffixes:
@@ -313,8 +314,10 @@ def test_minimum_size(stzoo_predictor: Predictor) -> None:
     smallest = samples(stzoo_predictor, (minimum, minimum))
     if not any(np.shape(value)[-2:] == (minimum, minimum) for value in smallest):
         pytest.skip("no input has a height and a width")
-    for name, value in stzoo_predictor.predict(*smallest).items():
-        assert np.isfinite(value).all(), f"{name} is not finite at {minimum}x{minimum}"
+    prediction = stzoo_predictor.predict(*smallest)
+    for output in stzoo_predictor.task.outputs:
+        numbers = output.numbers(prediction[output.name])
+        assert np.isfinite(numbers).all(), f"{output.name} is not finite at {minimum}x{minimum}"
     if minimum > 1:
         with pytest.raises(InputError):
             stzoo_predictor.predict(*samples(stzoo_predictor, (minimum - 1, minimum)))
@@ -356,9 +359,10 @@ def difference(one: Prediction, two: Prediction) -> float:
     """Largest difference of any output, as a part of its largest magnitude (at least 1)."""
     assert list(one) == list(two)
     worst = 0.0
-    for name in one:
-        first, second = np.asarray(one[name], np.float64), np.asarray(two[name], np.float64)
-        assert first.shape == second.shape, f"{name}: shapes {first.shape} and {second.shape}"
+    for output in one.task.outputs:
+        shapes = [np.shape(item[output.name]) for item in (one, two)]
+        assert shapes[0] == shapes[1], f"{output.name}: shapes {shapes[0]} and {shapes[1]}"
+        first, second = (output.numbers(item[output.name]) for item in (one, two))
         worst = max(worst, float(np.abs(first - second).max(initial=0) / max(1.0, np.abs(second).max(initial=0))))
     return worst
 

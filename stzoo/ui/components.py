@@ -20,6 +20,7 @@ from stzoo.fields import ARRAYS, Field
 from stzoo.spec import Requirements, load_reference
 from stzoo.ui.limits import Limits
 from stzoo.ui.running import given_file
+from stzoo.ui.sheets import clips, drawn
 from stzoo.ui.web import gr
 
 STRIP = 12
@@ -39,6 +40,8 @@ class Widget:
 
     looks = True
     """Whether what was asked for is shown again, as its component cannot show it."""
+    takes_truth = False
+    """Whether :meth:`show` takes a ``truth``, which it shows beside the value; else the page shows that by itself."""
     lossless: tuple[str, ...] = (".npz", ".npy")
     """Endings, best first, of files that keep a value as it is."""
 
@@ -199,7 +202,9 @@ class ImageWidget(PictureWidget):
 
 
 class VideoWidget(PictureWidget):
-    """A clip: a player, and a strip of its frames."""
+    """A clip: frame by frame beside what was given and the truth, and a strip of its frames."""
+
+    takes_truth = True
 
     def read(self, value: Any) -> Any:
         """No more is decoded than the limits allow, whatever a header promises."""
@@ -224,19 +229,14 @@ class VideoWidget(PictureWidget):
 
     def display(self, *, before: bool = False) -> list[Any]:
         return [
-            gr.Video(
-                label=self.label, interactive=False, autoplay=False, loop=True, height=320, elem_classes="stzoo-pixels"
-            ),
+            drawn(self.label, "stzoo-clips", "frames.js", "clips.js", css="clips.css"),
             picture(f"{self.label}: frames", "stzoo-strip", show_label=False),  # it would hide the first of them
         ]
 
-    def show(self, value: Any, folder: Path, before: Any = None) -> list[Any]:
-        scale = factor(value.shape[-2])
+    def show(self, value: Any, folder: Path, before: Any = None, truth: Any = None) -> list[Any]:
         picks = np.unique(np.linspace(0, len(value) - 1, STRIP).round().astype(int))
-        film = self.write(
-            value, folder / f"{self.field.name}-shown.mp4", fps=max(2, min(10, len(value) / 2)), scale=scale
-        )
-        return [film, media.strip(value[picks])]
+        found = clips(value, folder / f"{self.field.name}-shown", before, truth)
+        return [found, media.strip(value[picks])]
 
 
 class TextWidget(Widget):

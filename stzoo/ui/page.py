@@ -18,11 +18,13 @@ from typing import Any
 from stzoo import api, errors
 from stzoo.cards import model_card
 from stzoo.fields import Field, Value
+from stzoo.measuring import checksum
 from stzoo.registry import registry
 from stzoo.spec import Architecture, Dataset, Model, Requirements, Task, load_reference
 from stzoo.ui.components import Widget, widget
 from stzoo.ui.limits import Limits
 from stzoo.ui.running import Done, Runner, told
+from stzoo.ui.truth import Asked, Compared, Truth
 from stzoo.ui.web import gr
 
 KEEP = 3600
@@ -55,6 +57,8 @@ class Example:
     label: str
     values: Callable[[], dict[str, Any]]
     """Inputs by name, in their fields' layout."""
+    truth: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    """True outputs by name, from the task's options; raises InputError where they do not fit. None: nobody knows them."""
 
 
 @dataclass
@@ -106,18 +110,26 @@ class Subject:
                 data = None
             if data and data.task == self.task.name and "test" in data.splits:
                 terms = f" ({data.license})" if data.license else ""
-                yield Example(f"{data.name}, first test example{terms}", lambda: self._first(data.name))
+                label, name = f"{data.name}, first test example{terms}", data.name
+                yield Example(label, lambda: self._first(name)[0], lambda options: self._truth(name, options))
         if all(type(item.field).sample is not Field.sample for item in self.inputs):
             yield Example("Synthetic test pattern", self._sample)
 
-    def _first(self, dataset: str) -> dict[str, Any]:
+    def _first(self, dataset: str, options: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Inputs and truth of a data set's first test example; ``options``: else their defaults."""
         whole = replace(self.requirements, frames_in=None)  # an example is longer than what the network is given of it
         raw = api.dataset(dataset, "test")[0]
         row = {item.name: item.read(raw[item.name], whole) for item in self.task.columns if item.name in raw}
         pipeline = load_reference(self.architecture.pipeline or self.task.pipeline)(self.task, self.requirements)
         defaults = {item.name: getattr(item, "default", None) for item in self.task.options}
-        inputs: dict[str, Any] = pipeline.example(row, defaults)[0]
-        return inputs
+        found: tuple[dict[str, Any], dict[str, Any]] = pipeline.example(row, defaults | dict(options or {}))
+        return found
+
+    def _truth(self, dataset: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        inputs, truth = self._first(dataset, options)
+        if options and checksum(inputs) != checksum(self._first(dataset)[0]):
+            raise errors.InputError("with these options the example has other inputs")
+        return truth
 
     def _sample(self) -> dict[str, Any]:
         return {item.field.name: item.field.sample(self.requirements) for item in self.inputs}
@@ -177,18 +189,26 @@ class _Shown:
         self.files = gr.File(label=f"{self.prefix}Download", file_count="multiple", interactive=False)
         self.facts = gr.Markdown()
 
+    def compare(self) -> _Shown:
+        """Make the components that it is compared with the truth in: here, that is at another place than the others."""
+        self.compared = Compared(self.subject)
+        return self
+
     @property
     def components(self) -> list[Any]:
-        return [*itertools.chain(*self.displays), self.files, self.facts]
+        return [*itertools.chain(*self.displays), self.files, self.facts, *self.compared.components]
 
-    def values(self, done: Done, folder: Path) -> list[Any]:
-        """What the components hold for a prediction."""
+    def values(self, done: Done, folder: Path, truth: Truth | None = None) -> list[Any]:
+        """What the components hold for a prediction, and for its truth where that is known."""
         shown, files = [], []
+        truth = truth and truth.of(done.prediction)
         for item in self.subject.outputs:
-            before, value = self.subject.before(item), done.prediction[item.field.name]
-            shown += item.show(value, folder, None if before is None else done.prediction.inputs[before.field.name])
-            files += item.files(value, folder, f"{_file_name(done.name)}-{item.field.name}")
-        return [*shown, files, _facts(done)]
+            name, before = item.field.name, self.subject.before(item)
+            value, given = done.prediction[name], None if before is None else done.prediction.inputs[before.field.name]
+            beside = {"truth": truth.values[name]} if truth and item.takes_truth and name in truth.values else {}
+            shown += item.show(value, folder, given, **beside)
+            files += item.files(value, folder, f"{_file_name(done.name)}-{name}")
+        return [*shown, files, _facts(done), *self.compared.values(done, truth, folder)]
 
 
 def _file_name(name: str) -> str:
@@ -220,6 +240,7 @@ def page(subject: Subject, runner: Runner, endpoint: str, others: Mapping[str, M
                 looks = [(item, component) for item, component in zip(subject.inputs, asked, strict=True) if item.looks]
                 buttons = [(example, gr.Button(example.label, size="sm")) for example in subject.examples()]
                 asked += [item.ask() for item in subject.options]
+                truth = Asked(subject, asked, [example for example, _ in buttons])
                 with gr.Row():
                     start = gr.Button("Predict", variant="primary", min_width=120)
                     stop = gr.Button("Stop", variant="stop", min_width=80)
@@ -230,6 +251,7 @@ def page(subject: Subject, runner: Runner, endpoint: str, others: Mapping[str, M
                         _following(subject, item, component, other, asked[subject.inputs.index(other)])
             with gr.Column(min_width=300):
                 shown = _Shown(subject)
+        shown.compare()
         with gr.Accordion("Use it in code", open=True):
             code = gr.Code(
                 subject.code(subject.name, [getattr(item, "value", None) for item in asked]),
@@ -237,11 +259,12 @@ def page(subject: Subject, runner: Runner, endpoint: str, others: Mapping[str, M
                 label="Python: the same prediction",
                 interactive=False,
             )
-        running = _predicting(subject, runner, start, asked, shown, code)
-        for example, button in buttons:
-            _filling(subject, example, button, asked[: len(subject.inputs)])
+        running = _predicting(subject, runner, start, truth, shown, code)
+        for index, (example, button) in enumerate(buttons):
+            _filling(subject, index, example, button, truth)
+        truth.watch()
         if others:
-            running.append(_comparing(subject, runner, others, asked))
+            running.append(_comparing(subject, runner, others, truth))
         _stopping(runner, stop, running)
         _about(subject)
         _endpoint(subject, runner, endpoint, asked)
@@ -262,19 +285,22 @@ def _head(subject: Subject, back: str) -> None:
     )
 
 
-def _predicting(subject: Subject, runner: Runner, button: Any, asked: list[Any], shown: _Shown, code: Any) -> list[Any]:
+def _predicting(subject: Subject, runner: Runner, button: Any, asked: Asked, shown: _Shown, code: Any) -> list[Any]:
     def predict(request: gr.Request, progress: gr.Progress = gr.Progress(), *values: Any) -> list[Any]:  # noqa: B008
         with told(subject.name):
             progress(0, "Waiting")
-            inputs, options = subject.given(values)
+            own = values[: len(asked.asked)]
+            inputs, options = subject.given(own)
+            truth = asked.truth(values, options)
             say = lambda text: progress(0.5, text)  # noqa: E731
             done = runner.predict(subject.name, inputs, options, request.session_hash or "", say)
             progress(0.9, "Writing files")
-            return [*shown.values(done, new_folder()), subject.code(subject.name, values)]
+            return [*shown.values(done, new_folder(), truth), subject.code(subject.name, own)]
 
-    for item in (*asked, *shown.components, code):  # Gradio gives elements no id of their own
+    given = [*asked.asked, *asked.components]
+    for item in (*given, *shown.components, code):  # Gradio gives elements no id of their own
         item.elem_id = item.elem_id or f"stzoo-{item._id}"
-    event = button.click(predict, asked, [*shown.components, code], api_visibility="private", **_queue(runner))
+    event = button.click(predict, given, [*shown.components, code], api_visibility="private", **_queue(runner))
     return [event]
 
 
@@ -318,14 +344,15 @@ def _following(subject: Subject, item: Widget, component: Any, other: Widget, fo
     followed.change(follow, followed, component, api_visibility="private", show_progress="hidden")
 
 
-def _filling(subject: Subject, example: Example, button: Any, asked: list[Any]) -> None:
+def _filling(subject: Subject, index: int, example: Example, button: Any, asked: Asked) -> None:
     def fill() -> Any:
         with told(subject.name):
             values, folder = example.values(), new_folder()
             held = [item.example(values[item.field.name], folder) for item in subject.inputs]
-            return held if len(held) > 1 else held[0]
+            found = [*held, *asked.chosen(index, held)]
+            return found if len(found) > 1 else found[0]
 
-    button.click(fill, None, asked, api_visibility="private", show_progress="minimal")
+    button.click(fill, None, [*asked.inputs, *asked.components], api_visibility="private", show_progress="minimal")
 
 
 def _stopping(runner: Runner, button: Any, running: list[Any]) -> None:
@@ -337,7 +364,7 @@ def _stopping(runner: Runner, button: Any, running: list[Any]) -> None:
     button.click(None, None, None, cancels=running, api_visibility="private")
 
 
-def _comparing(subject: Subject, runner: Runner, others: Mapping[str, Model], asked: list[Any]) -> Any:
+def _comparing(subject: Subject, runner: Runner, others: Mapping[str, Model], asked: Asked) -> Any:
     first = next(iter(others))
     with gr.Accordion("Compare with another model", open=False):
         other = gr.Dropdown(list(others), value=first, label="Model", info="It gets the same input and options")
@@ -345,10 +372,10 @@ def _comparing(subject: Subject, runner: Runner, others: Mapping[str, Model], as
         with gr.Row():
             with gr.Column(min_width=280):
                 gr.Markdown(f"### {subject.name}")
-                own = _Shown(subject)
+                own = _Shown(subject).compare()
             with gr.Column(min_width=280):
                 title = gr.Markdown(f"### {first}")
-                its = _Shown(subject)
+                its = _Shown(subject).compare()
         code = gr.Code(label="Python: the other prediction", language="python", interactive=False)
 
     def compare(
@@ -362,16 +389,18 @@ def _comparing(subject: Subject, runner: Runner, others: Mapping[str, Model], as
                 raise errors.InputError(f"{name!r:.80} cannot be compared with this model")
             second = Subject(others[name], subject.limits, name)
             shown: list[Any] = []
+            own_values = values[: len(asked.asked)]
+            truth = asked.truth(values, subject.given(own_values)[1])
             for item, place in ((subject, own), (second, its)):
                 progress(0.5, f"Predicting with {item.name}")
-                inputs, options = item.given(values)
+                inputs, options = item.given(own_values)
                 done = runner.predict(item.name, inputs, options, request.session_hash or "")
-                shown += place.values(done, new_folder())
-            return [*shown, f"### {name}", subject.code(name, values)]
+                shown += place.values(done, new_folder(), truth)
+            return [*shown, f"### {name}", subject.code(name, own_values)]
 
     return button.click(
         compare,
-        [other, *asked],
+        [other, *asked.asked, *asked.components],
         [*own.components, *its.components, title, code],
         api_visibility="private",
         **_queue(runner),

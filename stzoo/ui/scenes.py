@@ -10,7 +10,7 @@ import numpy as np
 
 from stzoo import errors, geometry
 from stzoo.decoding import File, array_shape
-from stzoo.geometry import BAND, Geometry
+from stzoo.geometry import Geometry
 from stzoo.ply import read_header, write_ply
 from stzoo.ui.components import Widget
 from stzoo.ui.running import given_file
@@ -18,6 +18,8 @@ from stzoo.ui.web import gr
 
 POINTS = 300_000
 """Points of a scene that are sent to be looked at; of larger ones every second, third …"""
+NEAR = 0.6
+"""How far Gaussians reach, as the camera of their viewer is always 5 away; that of the other viewer finds its place itself."""
 CLEAR = np.diag([1.0, -1.0, -1.0]).astype(np.float32)
 """From y up to y down, which the viewer of Gaussians takes for up."""
 
@@ -71,25 +73,24 @@ class SceneWidget(Widget):
 
     def show(self, value: Any, folder: Path, before: Any = None) -> list[Any]:
         scene = geometry.as_geometry(value)
-        path = folder / f"{self.field.name}-shown{'.splat' if scene.gaussian else '.ply'}"
+        # Gaussians too: of a .splat file, Gradio 6.31 loads the viewer only once, and drops it if anything changes meanwhile.
+        path = folder / f"{self.field.name}-shown.ply"
         path.parent.mkdir(parents=True, exist_ok=True)
-        fitted = displayed(scene, getattr(self.field, "up", "-y"))
-        if scene.gaussian:
-            path.write_bytes(splats(fitted))
-        else:
-            write_ply(fitted, path)
+        write_ply(displayed(scene, getattr(self.field, "up", "-y")), path)
         return [str(path)]
 
 
 def displayed(scene: Geometry, up: str) -> Geometry:
-    """A copy for the viewer: around the origin, reaching to 1, the right way up, of no more than :data:`POINTS` points, coloured."""
+    """A copy for the viewer: around the origin, reaching to 1 (Gaussians: to :data:`NEAR`), the right way up, of no more than
+    :data:`POINTS` points, coloured."""
     middle, reach = geometry.extent(scene["positions"])
     turn = geometry.turned(up)
-    turn = CLEAR @ turn if scene.gaussian else turn
+    if scene.gaussian:
+        turn, reach = CLEAR @ turn, reach / NEAR
     made = {"positions": ((scene["positions"] - middle) / reach) @ turn.T}
     step = 1 if "faces" in scene else -(-len(made["positions"]) // POINTS)
     if scene.gaussian:
-        made |= {key: scene[key] for key in ("opacities", "sh")}
+        made |= {"opacities": scene["opacities"], "sh": scene["sh"][:, :1]}  # the viewer's colours have no direction
         made["scales"] = scene["scales"] - np.float32(np.log(reach))
         made["rotations"] = _rotated(turn, scene["rotations"])
     else:
@@ -111,18 +112,3 @@ def _rotated(turn: np.ndarray, rotations: np.ndarray) -> np.ndarray:
     w, (x, y, z) = np.cos(angle / 2), (np.sin(angle / 2) * axis).tolist()
     left = np.array([[w, -x, -y, -z], [x, w, -z, y], [y, z, w, -x], [z, -y, x, w]], np.float32)
     return rotations @ left.T
-
-
-def splats(scene: Geometry) -> bytes:
-    """Gaussians as ``.splat``, 32 bytes each, large and opaque ones first: position, standard deviations, colour with
-    opacity, rotation. Colour is that without direction."""
-    opacity = 1 / (1 + np.exp(-scene["opacities"].astype(np.float64)))
-    order = np.argsort(-np.exp(scene["scales"].sum(axis=1, dtype=np.float64)) * opacity, kind="stable")
-    table = np.empty(len(order), [("position", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("turn", "u1", 4)])
-    table["position"] = scene["positions"]
-    table["scale"] = np.exp(scene["scales"])
-    shades = np.concatenate([0.5 + BAND * scene["sh"][:, 0], opacity[:, None]], axis=1)
-    table["rgba"] = np.rint(np.clip(shades, 0, 1) * 255)
-    length = np.maximum(np.linalg.norm(scene["rotations"], axis=1, keepdims=True), 1e-12)
-    table["turn"] = np.clip(np.rint(scene["rotations"] / length * 128 + 128), 0, 255)
-    return table[order].tobytes()

@@ -50,6 +50,9 @@ a:focus-visible, button:focus-visible { outline: 3px solid var(--primary-500); o
 .stzoo-tags .forbidden { color: #7c2d12; background: #ffedd5; border-color: #fb923c; font-weight: 600; }
 .dark .stzoo-tags .forbidden { color: #ffedd5; background: #7c2d12; }
 [data-testid="status-tracker"]:has(> .error) { display: none !important; } /* the toast says what went wrong */
+.stzoo-numbers td, .stzoo-numbers th { word-break: normal; overflow-wrap: normal; padding: .35rem .6rem !important; }
+.stzoo-numbers td:nth-child(-n+2) { white-space: nowrap; font-variant-numeric: tabular-nums; }
+@media (max-width: 30rem) { .stzoo-numbers td:first-child { white-space: normal; overflow-wrap: anywhere; } }
 .stzoo-pixels video, .stzoo-pixels img { image-rendering: pixelated; }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 """

@@ -9,6 +9,7 @@ const tools = make("div", {className: "tools"}, whole);
 const empty = make("p", {className: "empty"}, "Nothing yet");
 root.append(empty, legend, plot, said, tools, about);
 const LEFT = 58, RIGHT = 12, TOP = 10, BOTTOM = 26;
+const group = `curve-${Math.random()}`;
 let value = null, shown = [], view = null, cursor = null, drag = null;
 
 const hue = index => props.hues[index % props.hues.length];
@@ -114,7 +115,7 @@ function tell() {
     const patch = make("i"); patch.style.background = hue(index);
     return [make("span", {}, patch, `${name}: ${number(part.values[index][step])}`)];
   });
-  said.replaceChildren(make("span", {}, `${moment(part.at[step], to - from)} (${part.label})`), ...items);
+  said.replaceChildren(make("span", {}, value.single ? `${part.label} ${moment(part.at[step], to - from)}` : `${moment(part.at[step], to - from)} (${part.label})`), ...items);
 }
 const time = event => {
   const box = plot.getBoundingClientRect(), [from, to] = view || ends();
@@ -159,9 +160,10 @@ function update() {
   view = cursor = drag = null;
   if (!value) return;
   const names = value.parts[value.parts.length - 1].names;
-  shown = names.map((_, index) => index < props.hues.length);
+  shown = names.map((_, index) => index < (value.single ? 1 : props.hues.length));
   legend.replaceChildren(...names.map((name, index) => {
-    const box = make("input", {type: "checkbox", checked: shown[index], onchange: () => { shown[index] = box.checked; draw(); }});
+    const change = () => { if (value.single) shown.fill(false); shown[index] = box.checked; draw(); };
+    const box = make("input", {type: value.single ? "radio" : "checkbox", name: group, checked: shown[index], onchange: change});
     const patch = make("i"); patch.style.background = hue(index);
     return make("label", {}, box, patch, make("span", {}, name));
   }));
