@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -14,9 +15,13 @@ from hubserver import HubServer
 # Set before anything is imported: huggingface_hub and torch read their settings once.
 _home = tempfile.TemporaryDirectory(prefix="stzoo-tests-")
 os.environ["HF_HOME"] = _home.name
-for variable in list(os.environ):
-    if variable.startswith(("STZOO_", "HF_HUB_")) or variable in ("HF_TOKEN", "HF_ENDPOINT"):
+for variable in list(os.environ):  # COLUMNS, which pytest-xdist sets, would cut tables
+    if variable.startswith(("STZOO_", "HF_HUB_")) or variable in ("HF_TOKEN", "HF_ENDPOINT", "COLUMNS"):
         del os.environ[variable]
+
+importlib.import_module(
+    "huggingface_hub.constants"
+)  # now: a test that sets HF_HUB_OFFLINE must not settle it for others
 
 # One thread: networks of tests are small, and threads that wait for each other on a busy machine take many times longer.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
