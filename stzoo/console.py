@@ -316,6 +316,7 @@ def models_table(models: Sequence[Model], absent: Sequence[KnownModel]) -> str:
         )
         for model in models
     ]
+    rows.sort(key=lambda row: row[5] == _TO_IMPORT)  # what can be used at once comes first
     rows += [
         (
             model.name,
