@@ -30,7 +30,7 @@ check: $(VENV)/.developing ## lint, format, types
 	$(BIN)/mypy
 
 test: check ## lint, types and the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 cards: $(VENV)/.installed ## write model_cards/ and the catalogue again from the registry
 	$(BIN)/stzoo card --all model_cards

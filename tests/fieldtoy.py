@@ -38,7 +38,7 @@ def stzoo_models():
 NETS = """
 import torch
 from stzoo import Pipeline
-from stzoo.geometry import as_geometry
+from stzoo.media.geometry import as_geometry
 
 class Net(torch.nn.Module):
     def __init__(self):

@@ -21,8 +21,8 @@ import pytest
 from browser import Demo, Open, Visit, chromium, screenshots, visit  # noqa: F401 (fixtures)
 
 import stzoo
-from stzoo import geometry, masks, series
-from stzoo.colours import CURVES
+from stzoo.media import geometry, masks, series
+from stzoo.media.colours import CURVES
 from stzoo.spec import Requirements
 
 PLUGINS = (fieldtoy.write, masktoy.write)

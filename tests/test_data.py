@@ -18,9 +18,10 @@ import pytest
 from hubserver import HubServer
 from PIL import Image as Picture
 
-from stzoo import decoding, errors, layout, media
+from stzoo import errors, layout, media
 from stzoo.data import open_data, parse_source
 from stzoo.fields import Image, Number, Video
+from stzoo.media import decoding
 from stzoo.spec import Requirements, Task
 
 CLIPS = Task("clips", inputs=(Video("video"),), outputs=(Video("video"),))

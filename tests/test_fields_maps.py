@@ -17,9 +17,10 @@ import pytest
 from PIL import Image
 
 import stzoo
-from stzoo import colours, geometry, registry, series
+from stzoo import registry
 from stzoo.errors import InputError, MediaError, SpecError
 from stzoo.fields import Depth, Scene, Series
+from stzoo.media import colours, geometry, series
 from stzoo.spec import Requirements
 from stzoo.ui.limits import limits
 

@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 
 import stzoo
-from stzoo import errors, masks, registry
+from stzoo import errors, registry
 from stzoo.fields import Mask, Prompts, Video, VideoMask
+from stzoo.media import masks
 from stzoo.spec import Requirements
 
 ANY, FOUR = Requirements(), Requirements(classes=("road", "house", "car", "sky"))

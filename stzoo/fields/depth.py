@@ -49,26 +49,27 @@ class Depth(Field):
             raise SpecError(f"Depth {self.name!r}: unit={self.unit!r}", f"One of {', '.join(PER_UNIT)}")
 
     def read(self, value: Any, requirements: Requirements, **options: Any) -> np.ndarray:
-        from stzoo import depths, media
+        from stzoo import media
+        from stzoo.media import depths
 
         depth = depths.read_depth(value, self.name, self.unit, options.get("per_unit"), size=options.get("size"))
         media.check_size(depth, self.name, requirements)
         return depth
 
     def sample(self, requirements: Requirements) -> np.ndarray:
-        from stzoo import depths
+        from stzoo.media import depths
 
         return depths.sample_depth(requirements)
 
     def preview(self, value: np.ndarray) -> PILImage:
-        from stzoo import depths
+        from stzoo.media import depths
 
         return depths.picture(value)
 
     def error(self, value: np.ndarray, truth: np.ndarray) -> PILImage | None:
         """The absolute difference in colours, dark for none; None for depths of unknown scale, and where the shapes are not
         the same."""
-        from stzoo import depths
+        from stzoo.media import depths
 
         fits = self.unit != "relative" and value.shape == truth.shape
         return depths.difference(value, truth) if fits else None
@@ -81,6 +82,6 @@ class Depth(Field):
         return found if unknown.all() else np.where(unknown, 0, found)
 
     def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
-        from stzoo import depths
+        from stzoo.media import depths
 
         depths.write_depth(value, path, self.unit)

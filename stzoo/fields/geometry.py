@@ -12,7 +12,7 @@ from stzoo.fields.base import Field
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-    from stzoo.geometry import Geometry
+    from stzoo.media.geometry import Geometry
     from stzoo.spec import Requirements
 
 AXES = ("x", "y", "z", "-x", "-y", "-z")
@@ -20,7 +20,7 @@ AXES = ("x", "y", "z", "-x", "-y", "-z")
 
 @dataclass(frozen=True)
 class Scene(Field):
-    """Points, 3D Gaussians or a mesh of triangles: a :class:`stzoo.geometry.Geometry`, a mapping of names to arrays.
+    """Points, 3D Gaussians or a mesh of triangles: a :class:`stzoo.media.geometry.Geometry`, a mapping of names to arrays.
 
     ``up``: the axis that points up where the scene is drawn; it changes no value. COLMAP and most networks: ``"-y"``.
     """
@@ -36,21 +36,21 @@ class Scene(Field):
             raise SpecError(f"Scene {self.name!r}: up={self.up!r}", f"One of {', '.join(AXES)}")
 
     def read(self, value: Any, requirements: Requirements, **options: Any) -> Geometry:
-        from stzoo import geometry
+        from stzoo.media import geometry
 
         return geometry.read_geometry(value, self.name)
 
     def sample(self, requirements: Requirements) -> Geometry:
-        from stzoo import geometry
+        from stzoo.media import geometry
 
         return geometry.sample_geometry(self.up)
 
     def preview(self, value: Any) -> PILImage:
-        from stzoo import geometry
+        from stzoo.media import geometry
 
         return geometry.picture(geometry.as_geometry(value), self.up)
 
     def write(self, value: Any, path: Path, **options: Any) -> None:
-        from stzoo import geometry
+        from stzoo.media import geometry
 
         geometry.write_geometry(geometry.as_geometry(value), path)

@@ -37,31 +37,32 @@ class Mask(Field):
     ui: ClassVar[str] = "stzoo.ui.masks:MaskWidget"
 
     def read(self, value: Any, requirements: Requirements, **options: Any) -> np.ndarray:
-        from stzoo import masks, media
+        from stzoo import media
+        from stzoo.media import masks
 
         mask = masks.read_mask(value, self.name, len(requirements.classes), size=options.get("size"))
         media.check_size(mask, self.name, requirements)
         return mask
 
     def sample(self, requirements: Requirements) -> np.ndarray:
-        from stzoo import masks
+        from stzoo.media import masks
 
         mask: np.ndarray = masks.sample_masks(1, requirements)[0]
         return mask
 
     def preview(self, value: np.ndarray) -> PILImage:
-        from stzoo import masks
+        from stzoo.media import masks
 
         return masks.indexed(value).convert("RGB")
 
     def error(self, value: np.ndarray, truth: np.ndarray) -> PILImage | None:
         """Pixels with another number than the truth's in red, ignored ones in grey; None where the shapes are not the same."""
-        from stzoo import masks
+        from stzoo.media import masks
 
         return masks.disagreement(value, truth) if value.shape == truth.shape else None
 
     def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
-        from stzoo import masks
+        from stzoo.media import masks
 
         masks.write_mask(value, path)
 
@@ -83,7 +84,7 @@ class VideoMask(Field):
     ui: ClassVar[str] = "stzoo.ui.masks:VideoMaskWidget"
 
     def starts(self, value: Any, **options: Any) -> Sequence[int] | None:
-        from stzoo import masks
+        from stzoo.media import masks
 
         if not (frames := options.get("frames")):
             return None
@@ -91,7 +92,8 @@ class VideoMask(Field):
         return range(0, max(last, 0) + 1, options.get("stride") or frames)
 
     def read(self, value: Any, requirements: Requirements, **options: Any) -> np.ndarray:
-        from stzoo import masks, media
+        from stzoo import media
+        from stzoo.media import masks
 
         part = {key: options[key] for key in ("start", "frames", "size") if key in options}
         clip = masks.read_masks(value, self.name, len(requirements.classes), **part)
@@ -103,22 +105,22 @@ class VideoMask(Field):
         return clip
 
     def sample(self, requirements: Requirements) -> np.ndarray:
-        from stzoo import masks
+        from stzoo.media import masks
 
         return masks.sample_masks(requirements.frames_in or 4, requirements)
 
     def preview(self, value: np.ndarray) -> PILImage:
-        from stzoo import masks
+        from stzoo.media import masks
 
         return masks.strip(value)
 
     def error(self, value: np.ndarray, truth: np.ndarray) -> PILImage | None:
         """Pixels with another number than the truth's in red, ignored ones in grey; None where the shapes are not the same."""
-        from stzoo import masks
+        from stzoo.media import masks
 
         return masks.disagreement(value, truth) if value.shape == truth.shape else None
 
     def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
-        from stzoo import masks
+        from stzoo.media import masks
 
         masks.write_masks(value, path)

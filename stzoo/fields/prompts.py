@@ -53,7 +53,7 @@ class Prompt:
         """As JSON holds it: the layout that :meth:`Prompts.read` takes. A mask is run lengths, as in COCO."""
         entry: dict[str, Any] = {"frame": self.frame, "object": self.object}
         if self.mask is not None:
-            from stzoo.masks import runs
+            from stzoo.media.masks import runs
 
             return {**entry, "mask": runs(self.mask)}
         return {
@@ -97,7 +97,7 @@ class Prompts(Field):
         return tuple(made)
 
     def _parsed(self, value: Any) -> Any:
-        from stzoo.decoding import file_of
+        from stzoo.media.decoding import file_of
 
         text = value
         if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
@@ -149,7 +149,7 @@ class Prompts(Field):
     def _mask(self, mask: Any, which: str, room: int) -> np.ndarray:
         import numpy as np
 
-        from stzoo.masks import from_runs
+        from stzoo.media.masks import from_runs
 
         if isinstance(mask, np.ndarray) and mask.ndim == 2 and mask.size and mask.dtype.kind in "uib":
             found = mask.astype(bool)
@@ -199,7 +199,7 @@ class Prompts(Field):
         """All of them on black, in the colours that their objects have in masks."""
         from PIL import Image, ImageDraw
 
-        from stzoo.masks import colours
+        from stzoo.media.masks import colours
 
         table, width, height = colours(), 64.0, 64.0
         for item in value:

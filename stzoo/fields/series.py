@@ -13,13 +13,13 @@ from stzoo.fields.values import Choice, Value
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-    from stzoo.series import TimeSeries
+    from stzoo.media.series import TimeSeries
     from stzoo.spec import Requirements
 
 
 @dataclass(frozen=True)
 class Series(Field):
-    """A time series with one or several variables: a :class:`stzoo.series.TimeSeries`, whose array is float64 (T, V).
+    """A time series with one or several variables: a :class:`stzoo.media.series.TimeSeries`, whose array is float64 (T, V).
 
     A longer one is cut to the last steps that a network takes. Where values are expected, an array (T, V) will do.
     """
@@ -37,7 +37,7 @@ class Series(Field):
     ui: ClassVar[str] = "stzoo.ui.series:SeriesWidget"
 
     def read(self, value: Any, requirements: Requirements, **options: Any) -> TimeSeries:
-        from stzoo import series
+        from stzoo.media import series
 
         found = series.filled(series.read_series(value, self.name), self.name, options.get("gaps") or "refuse")
         steps, variables = found.shape
@@ -49,16 +49,16 @@ class Series(Field):
         return found[steps - wanted :] if requirements.frames_in else found
 
     def sample(self, requirements: Requirements) -> TimeSeries:
-        from stzoo import series
+        from stzoo.media import series
 
         return series.sample_series(requirements.frames_in or 96, requirements.channels or 2)
 
     def preview(self, value: Any) -> PILImage:
-        from stzoo import series
+        from stzoo.media import series
 
         return series.picture(series.as_series(value))
 
     def write(self, value: Any, path: Path, **options: Any) -> None:
-        from stzoo import series
+        from stzoo.media import series
 
         series.write_series(series.as_series(value), path)

@@ -15,8 +15,8 @@ import numpy as np
 
 from stzoo import errors, fields, media
 from stzoo.console import explained
-from stzoo.decoding import File, array_shape, decode_clip, opened_film, opened_picture
 from stzoo.fields import ARRAYS, Field
+from stzoo.media.decoding import File, array_shape, decode_clip, opened_film, opened_picture
 from stzoo.spec import Requirements, load_reference
 from stzoo.ui.limits import Limits
 from stzoo.ui.running import given_file

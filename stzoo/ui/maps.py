@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from stzoo import depths
-from stzoo.colours import MAPS, spread
-from stzoo.decoding import File
 from stzoo.fields import ARRAYS
+from stzoo.media import depths
+from stzoo.media.colours import MAPS, spread
+from stzoo.media.decoding import File
 from stzoo.ui.components import PictureWidget
 from stzoo.ui.running import given_file
 from stzoo.ui.sheets import drawn

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from stzoo import masks
-from stzoo.decoding import File, opened_picture
 from stzoo.fields import ARRAYS
+from stzoo.media import masks
+from stzoo.media.decoding import File, opened_picture
 from stzoo.ui.components import PictureWidget
 from stzoo.ui.running import given_file
 from stzoo.ui.sheets import drawn, pictures, sheet

@@ -7,7 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from stzoo import errors, masks
+from stzoo import errors
+from stzoo.media import masks
 from stzoo.ui.components import Widget, untouched
 from stzoo.ui.sheets import drawn, pictures, sheet
 from stzoo.ui.web import gr

@@ -8,10 +8,11 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from stzoo import errors, geometry
-from stzoo.decoding import File, array_shape
-from stzoo.geometry import Geometry
-from stzoo.ply import read_header, write_ply
+from stzoo import errors
+from stzoo.media import geometry
+from stzoo.media.decoding import File, array_shape
+from stzoo.media.geometry import Geometry
+from stzoo.media.ply import read_header, write_ply
 from stzoo.ui.components import Widget
 from stzoo.ui.running import given_file
 from stzoo.ui.web import gr

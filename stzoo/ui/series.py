@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from stzoo import errors, series
-from stzoo.colours import CURVES
-from stzoo.decoding import File, array_shape
+from stzoo import errors
 from stzoo.fields import ARRAYS
-from stzoo.series import TimeSeries
+from stzoo.media import series
+from stzoo.media.colours import CURVES
+from stzoo.media.decoding import File, array_shape
+from stzoo.media.series import TimeSeries
 from stzoo.ui.components import Widget
 from stzoo.ui.running import given_file
 from stzoo.ui.sheets import drawn

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stzoo import media
-from stzoo.colours import coloured
+from stzoo.media.colours import coloured
 from stzoo.ui.web import gr
 
 LOSSLESS = 2**20

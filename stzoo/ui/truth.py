@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from stzoo import errors
 from stzoo.cards import portable
-from stzoo.colours import CURVES
 from stzoo.fields import Field
 from stzoo.measuring import Summary, measure_one
+from stzoo.media.colours import CURVES
 from stzoo.ui.components import Widget, enlarged, picture, widget
 from stzoo.ui.running import Done
 from stzoo.ui.sheets import drawn

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stzoo import media
-from stzoo.decoding import File, decode_picture
 from stzoo.errors import DatasetError
+from stzoo.media.decoding import File, decode_picture
 
 Array = NDArray[Any]
 Place = tuple[int, int]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stzoo.colours import coloured, spread
-from stzoo.decoding import File, array_shape, file_of, load_array, opened_picture
 from stzoo.errors import InputError, MediaError
 from stzoo.fields import ARRAYS
 from stzoo.fields.depth import PER_UNIT
 from stzoo.files import atomic_path
 from stzoo.media import as_array, write_array
+from stzoo.media.colours import coloured, spread
+from stzoo.media.decoding import File, array_shape, file_of, load_array, opened_picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage

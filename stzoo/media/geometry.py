@@ -10,11 +10,11 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from stzoo.colours import coloured, spread
-from stzoo.decoding import File, file_of
 from stzoo.errors import InputError, MediaError
 from stzoo.files import atomic_path
-from stzoo.ply import read_ply, write_ply
+from stzoo.media.colours import coloured, spread
+from stzoo.media.decoding import File, file_of
+from stzoo.media.ply import read_ply, write_ply
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage

@@ -16,11 +16,11 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from stzoo.colours import CURVES
-from stzoo.decoding import File, file_of
 from stzoo.errors import DependencyMissing, InputError, MediaError
 from stzoo.fields import ARRAYS
 from stzoo.files import atomic_path
+from stzoo.media.colours import CURVES
+from stzoo.media.decoding import File, file_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stzoo.decoding import (
+from stzoo.errors import DependencyMissing, InputError, MediaError
+from stzoo.fields import ARRAYS
+from stzoo.files import atomic_path
+from stzoo.media.decoding import (
     array_shape,
     channels_first,
     decode_clip,
@@ -26,9 +29,6 @@ from stzoo.decoding import (
     opened_picture,
     stacked,
 )
-from stzoo.errors import DependencyMissing, InputError, MediaError
-from stzoo.fields import ARRAYS
-from stzoo.files import atomic_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from stzoo.decoding import File
 from stzoo.errors import InputError, MediaError
+from stzoo.media.decoding import File
 
 HEADER = 65536
 """Bytes within which a header must end."""
@@ -112,7 +112,7 @@ def _least(element: Element, binary: bool) -> int:
 
 
 def read_ply(file: File, name: str) -> dict[str, np.ndarray]:
-    """Arrays of a scene, by the names that :class:`stzoo.geometry.Geometry` uses. Raises InputError or MediaError."""
+    """Arrays of a scene, by the names that :class:`stzoo.media.geometry.Geometry` uses. Raises InputError or MediaError."""
     header = read_header(file, name)
     known = {item.name for item in header.elements}
     if "chunk" in known:

@@ -15,11 +15,11 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 
 from stzoo import media
-from stzoo.decoding import File, array_shape, file_of, frame_files, load_array, opened_picture
 from stzoo.errors import InputError, MediaError
 from stzoo.fields import ARRAYS, IMAGES
 from stzoo.files import atomic_path
 from stzoo.layout import natural
+from stzoo.media.decoding import File, array_shape, file_of, frame_files, load_array, opened_picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
