@@ -22,9 +22,10 @@ from stzoo.registry import registry
 from stzoo.spec import Model, Task
 from stzoo.ui.guard import Guard
 from stzoo.ui.limits import Limits, limits
-from stzoo.ui.page import Subject, page
+from stzoo.ui.page import page
 from stzoo.ui.running import Runner
 from stzoo.ui.space import chosen
+from stzoo.ui.subject import Subject
 from stzoo.ui.web import CSS, gr, theme
 
 # These come with Gradio, whose absence the line above reports.

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stzoo import errors
 from stzoo.cards import portable
@@ -19,10 +19,8 @@ from stzoo.media.colours import CURVES
 from stzoo.ui.components import Widget, enlarged, picture, widget
 from stzoo.ui.running import Done
 from stzoo.ui.sheets import drawn
+from stzoo.ui.subject import Example, Subject
 from stzoo.ui.web import gr
-
-if TYPE_CHECKING:
-    from stzoo.ui.page import Example, Subject
 
 log = logging.getLogger("stzoo")
 
