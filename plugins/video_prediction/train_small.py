@@ -1,14 +1,16 @@
-"""Train the small models that this plugin bundles: every system with the same data, steps and batch.
+"""Train small models of every system to bundle: the same data, steps and batch for all.
 
-    python plugins/video_prediction/train_small.py train tau-mmnist --digits mnist/ --output runs/tau-mmnist
+    python plugins/video_prediction/train_small.py train tau-mmnist mnist/ --output runs/tau-mmnist
+    python plugins/video_prediction/train_small.py train tau-knmi knmi_radar_72x128x128.npz --output runs/tau-knmi
     python plugins/video_prediction/train_small.py bundle runs/tau-mmnist tau-mmnist
     stzoo evaluate tau-mmnist simvp-mmnist --data "moving-mnist?digits=mnist" --output results
     python plugins/video_prediction/train_small.py record results
-    python plugins/video_prediction/train_small.py quick --digits mnist/ --output runs/quick
+    python plugins/video_prediction/train_small.py quick mnist/ --output runs/quick
 
 `train` is nothing but one `stzoo finetune`, which it prints. `bundle` takes a run's best weights into the plugin, in
 float16, with the record of how they were made; `record` adds what `stzoo evaluate` measured of them. `quick` trains every
-system for 300 steps and compares it with persistence on held-out digits. Digits: a folder with MNIST's idx files.
+system for 300 steps and compares it with persistence on held-out digits. Sources: a folder with MNIST's idx files, or a
+series of rain fields. (The weights of `tau-mmnist` and `simvp-mmnist` are still those of train_moving_mnist.py.)
 """
 
 from __future__ import annotations
@@ -31,23 +33,40 @@ from stzoo.evaluation import EVALUATION_FILE, Evaluation
 from stzoo.files import write_atomically
 
 WEIGHTS = Path(__file__).parent / "src/stzoo_video_prediction/weights"
-PROTOCOL = "--batch-size 4 --precision bf16 --seed 0"
-"""What all share; `train` adds 8,000 steps: 32,000 clips."""
-STEPS = 8000
-SIMVP = "--channels-last true --lr 2e-3 --set model_config.hid_S=16 model_config.hid_T=192 model_config.N_S=4 model_config.N_T=6 model_config.mlp_ratio=4.0"
+FROM_SCRATCH = "--steps 8000 --batch-size 4 --evaluate-every 2000 --evaluate-examples 100 --log-every 100 --seed 0"
+"""32,000 clips of Moving MNIST for every system."""
+SIMVP = (
+    "--precision bf16 --channels-last true --lr 2e-3 --set model_config.hid_S=16 model_config.hid_T=192 model_config.N_S=4 "
+    "model_config.N_T=6 model_config.mlp_ratio=4.0"
+)
+RADAR = (
+    "--steps 1200 --batch-size 4 --evaluate-every 60 --precision bf16 --channels-last true --lr 1e-3 --seed 0 "
+    "--set recipe.crop=64"
+)
 SYSTEMS = {
-    "simvp-mmnist": f"simvp {SIMVP}",
-    "tau-mmnist": f"tau {SIMVP}",
+    "simvp-mmnist": f"simvp {FROM_SCRATCH} {SIMVP}",
+    "tau-mmnist": f"tau {FROM_SCRATCH} {SIMVP}",
+    "convlstm-mmnist": f"convlstm {FROM_SCRATCH} --precision bf16 --channels-last true --lr 2e-3 --clip 1 "
+    "--set model_config.filter_size=3 recipe.sampling_share=0.4",
+    "phydnet-mmnist": f"phydnet {FROM_SCRATCH} --lr 1e-3 --clip 1 --set model_config.nf=16 model_config.hidden_dims=[32] "
+    "recipe.forcing=0.25 recipe.moments=0.1",
+    "swinlstm-mmnist": f"swinlstm {FROM_SCRATCH} --precision bf16 --lr 1e-3 --clip 1 --set recipe.schedule=onecycle "
+    "model_config.model_type=b model_config.patch_size=4 model_config.embed_dim=64 model_config.heads=[4] "
+    "model_config.depths=[2]",
+    "simvp-knmi": f"simvp-mmnist {RADAR}",
+    "tau-knmi": f"tau-mmnist {RADAR}",
 }
-"""Name of the model -> architecture and what is its own."""
+"""Name of the model -> what `stzoo finetune` starts from, and its options."""
+DATA = {"mmnist": "moving-mnist?digits={}", "knmi": "rain-radar?root={}"}
 
 
-def command(name: str, digits: str, output: Path, steps: int) -> list[str]:
+def command(name: str, source: str, output: Path, steps: int | None = None) -> list[str]:
     """The `stzoo finetune` that trains a system."""
-    architecture, _, own = SYSTEMS[name].partition(" ")
-    shared = f"--steps {steps} --evaluate-every {max(steps // 4, 1)} --evaluate-examples 100 --log-every 100 {PROTOCOL}"
-    words = ["stzoo", "finetune", architecture, "--data", f"moving-mnist?digits={digits}", "--output", str(output)]
-    return [*words, *shared.split(), *own.split()]
+    start, *own = SYSTEMS[name].split()
+    if steps:
+        own[own.index("--steps") + 1] = own[own.index("--evaluate-every") + 1] = str(steps)
+    data = DATA[name.rpartition("-")[2]].format(source)
+    return ["stzoo", "finetune", start, "--data", data, "--output", str(output), *own]
 
 
 def run(words: list[str]) -> None:
@@ -56,17 +75,17 @@ def run(words: list[str]) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    run(command(options.name, options.digits, options.output, STEPS))
+    run(command(options.name, options.source, options.output))
 
 
 def quick(options: argparse.Namespace) -> None:
     """300 steps from scratch of every system; fails if one does not get below persistence."""
     rows = []
-    for name in SYSTEMS:
+    for name in (item for item in SYSTEMS if item.endswith("-mmnist")):
         folder = options.output / name
-        run(command(name, options.digits, folder, 300))
+        run(command(name, options.source, folder, steps=300))
         losses = [entry["loss"] for entry in stzoo.Run(folder).metrics if "loss" in entry]
-        found = stzoo.evaluate(folder / "last", f"moving-mnist?digits={options.digits}", split="test", limit=200)
+        found = stzoo.evaluate(folder / "last", DATA["mmnist"].format(options.source), split="test", limit=200)
         own, persistence = (model.metrics["mse"].value for model in found.models)
         rows.append((name, losses[0], losses[-1], own, persistence))
     print("| model | loss, steps 1 to 100 | loss, steps 201 to 300 | MSE on 200 test sequences | persistence |")
@@ -92,6 +111,7 @@ def bundle(options: argparse.Namespace) -> None:
         "sha256": predictor.report.sha256,
         "size": file.stat().st_size,
         "fingerprint": fingerprint,
+        "requirements": asdict(predictor.requirements),
         "parameters": costs(predictor).parameters,
         "multiply_adds": costs(predictor).multiply_adds,
         "command": trained.record["command"],
@@ -123,7 +143,7 @@ def main() -> None:
         if function is train:
             added.add_argument("name", choices=sorted(SYSTEMS))
         if function in (train, quick):
-            added.add_argument("--digits", required=True)
+            added.add_argument("source")
             added.add_argument("--output", type=Path, required=True)
         if function is bundle:
             added.add_argument("run", type=Path)
