@@ -103,7 +103,7 @@ def bundle(options: argparse.Namespace) -> None:
         trained.load("best").save(folder, dtype=torch.float16)
         predictor = stzoo.load(folder)
         write_atomically(WEIGHTS / f"{options.name}.safetensors", (Path(folder) / "model.safetensors").read_bytes())
-        fingerprint = predictor.fingerprint()
+        fingerprint, found = predictor.fingerprint(), costs(predictor)
     file = WEIGHTS / f"{options.name}.safetensors"
     record: dict[str, Any] = {
         "architecture": predictor.architecture.name,
@@ -112,8 +112,8 @@ def bundle(options: argparse.Namespace) -> None:
         "size": file.stat().st_size,
         "fingerprint": fingerprint,
         "requirements": asdict(predictor.requirements),
-        "parameters": costs(predictor).parameters,
-        "multiply_adds": costs(predictor).multiply_adds,
+        "parameters": found.parameters,
+        "multiply_adds": found.multiply_adds,
         "command": trained.record["command"],
         "hardware": trained.record["hardware"],
         "steps": trained.record["step"],
