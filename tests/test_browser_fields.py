@@ -201,7 +201,8 @@ def test_a_truth_that_is_given_is_shown_with_where_the_prediction_is_wrong(visit
     tab.page.get_by_role("button", name="Compare with the truth").locator("..").locator(
         "input[type=file]"
     ).set_input_files(truth)
-    tab.page.get_by_text("truth.png").first.wait_for()
+    given = tab.page.get_by_text("truth.png").filter(visible=True)  # an upload's progress may name it too, unseen
+    given.first.wait_for()
     predict(tab)
     tab.page.get_by_text("Compared with the truth as given.").first.wait_for()
     overlays = tab.page.locator(".stzoo-overlay[data-ready]")
@@ -215,7 +216,7 @@ def test_a_truth_that_is_given_is_shown_with_where_the_prediction_is_wrong(visit
     assert {tuple(colour) for colour in found.reshape(-1, 3).tolist()} == {(0, 0, 0), (230, 51, 38)}
     tab.screenshot("mask-truth", whole=True)
     tab.page.get_by_role("button", name="test pattern").click()
-    tab.page.get_by_text("truth.png").first.wait_for(state="hidden")
+    given.first.wait_for(state="hidden")
     predict(tab)
     tab.page.get_by_text("Compared with the truth as given.").first.wait_for(state="hidden")
     clean(tab)

@@ -216,7 +216,8 @@ def _filling(subject: Subject, index: int, example: Example, button: Any, asked:
             found = [*held, *asked.chosen(index, held)]
             return found if len(found) > 1 else found[0]
 
-    button.click(fill, None, [*asked.inputs, *asked.components], api_visibility="private", show_progress="minimal")
+    asked.forgets(button)
+    button.click(fill, None, [*asked.inputs, *asked.memory], api_visibility="private", show_progress="minimal")
 
 
 def _stopping(runner: Runner, button: Any, running: list[Any]) -> None:

@@ -81,10 +81,20 @@ class Asked:
                 self.components.append(component)
         self.components.append(gr.State(None))
 
+    def forgets(self, button: Any) -> None:
+        """Let a click empty what was given: at once and in the browser, or a late answer takes what is given after it."""
+        if given := self.components[:-1]:
+            empty = "null" if len(given) == 1 else f"[{', '.join('null' for _ in given)}]"
+            button.click(None, None, given, js=f"() => {empty}", api_visibility="private")
+
     def chosen(self, index: int, held: Sequence[Any]) -> list[Any]:
-        """What the components hold after the choice of an example."""
-        memory = {"example": index, "digest": self.digest(held)}
-        return [*(None for _ in self.widgets), memory] if self.widgets else []
+        """What :attr:`memory` holds after the choice of an example."""
+        return [{"example": index, "digest": self.digest(held)}] if self.widgets else []
+
+    @property
+    def memory(self) -> Sequence[Any]:
+        """The component that remembers the example; none if nothing can be compared."""
+        return self.components[-1:]
 
     @property
     def inputs(self) -> Sequence[Any]:
