@@ -100,7 +100,7 @@ class _Card:
                     dataset_name=item.dataset,
                     metric_type=item.metric,
                     metric_value=item.value,
-                    metric_name=item.metric.upper(),
+                    metric_name=headed(item.metric),
                 )
                 for item in self.measurements
             ]
@@ -140,6 +140,12 @@ def _hub_model(base: str) -> str | None:
     except errors.StzooError:
         return None
     return found.weights.repo if found and found.weights else None
+
+
+def headed(metric: str) -> str:
+    """A metric's name over a column: in capitals, its options as they are."""
+    base, mark, options = metric.partition("?")
+    return base.upper() + mark + options
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -258,7 +264,7 @@ def _results(metrics: Sequence[Measurement]) -> str:
             label = {"measured": "this model, measured", "baseline": "baseline", "published": "published"}[item.source]
             rows.setdefault(f"{label}: {item.note}" if item.note else label, {})[item.metric] = f"{item.value:g}"
         cells = [[label, *(values.get(name, " ") for name in names)] for label, values in rows.items()]
-        text += f"On {dataset}:\n\n{markdown_table(('', *(name.upper() for name in names)), cells)}\n\n"
+        text += f"On {dataset}:\n\n{markdown_table(('', *map(headed, names)), cells)}\n\n"
         commands = dict.fromkeys(item.command for item in items if item.command)
         text += "".join(f"Measured with `{command}`.\n\n" for command in commands)
     return text
@@ -393,7 +399,7 @@ def _validation(record: Mapping[str, Any]) -> tuple[str, list[Measurement]]:
         for label, values in (("starting weights", start), (f"this model, step {step}", best))
         if values
     ]
-    table = markdown_table(("", *(name.upper() for name in names)), rows)
+    table = markdown_table(("", *map(headed, names)), rows)
     text = f"On {dataset}, the weights chosen by `{record.get('monitor')}`:\n\n{table}\n\nMeasured with `{command}`."
     return text, [Measurement(dataset, name, best[name], command=command) for name in names]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stzoo import files
-from stzoo.cards import MARK, foreign_file, markdown_table, model_card
+from stzoo.cards import MARK, foreign_file, headed, markdown_table, model_card
 from stzoo.registry import catalogue, registry
 from stzoo.spec import Model
 
@@ -39,7 +39,7 @@ def _official_card(models: Sequence[Model]) -> str:
         tables.setdefault((dataset, *numbers), []).append(row)
     text = ""
     for (dataset, *names), rows in tables.items():
-        header = ("Model", "What it is", "Parameters", *(name.upper() for name in names), "Licence", "Published as")
+        header = ("Model", "What it is", "Parameters", *map(headed, names), "Licence", "Published as")
         text += f"## On {dataset}\n\n{markdown_table(header, rows)}\n\n"
     return f"{MARK}\n\n# Official checkpoints\n\n{_OFFICIAL_TEXT}\n{text.strip()}\n"
 

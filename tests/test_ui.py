@@ -520,9 +520,10 @@ def test_thumbnails_are_real_predictions_kept_under_the_hash_of_the_weights(tmp_
 def test_names_and_tasks_choose_what_is_shown() -> None:
     from stzoo.ui.gallery import _chosen
 
-    assert [model.name for model in _chosen(["video-prediction"], None)] == ["simvp-mmnist", "tau-mmnist"]
+    bundled = [model.name for model in stzoo.models(task="video-prediction") if model.weights and model.weights.bundled]
+    assert [model.name for model in _chosen(["video-prediction"], None)] == bundled
     assert [model.name for model in _chosen(["tau-mmnist"], None)] == ["tau-mmnist"]
-    assert len(_chosen([], "video-prediction")) == 2
+    assert [model.name for model in _chosen([], "video-prediction")] == bundled
     with pytest.raises(errors.UnknownModel, match="Did you mean"):
         stzoo.demo("tau-mnist")
 

@@ -9,8 +9,8 @@
 
 `train` is nothing but one `stzoo finetune`, which it prints. `bundle` takes a run's best weights into the plugin, in
 float16, with the record of how they were made; `record` adds what `stzoo evaluate` measured of them. `quick` trains every
-system for 300 steps and compares it with persistence on held-out digits. Sources: a folder with MNIST's idx files, or a
-series of rain fields. (The weights of `tau-mmnist` and `simvp-mmnist` are still those of train_moving_mnist.py.)
+system for 300 steps, compares it with persistence on held-out digits, and records that. Sources: a folder with MNIST's idx files, or a
+series of rain fields.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from stzoo.files import write_atomically
 WEIGHTS = Path(__file__).parent / "src/stzoo_video_prediction/weights"
 FROM_SCRATCH = "--steps 8000 --batch-size 4 --evaluate-every 2000 --evaluate-examples 100 --log-every 100 --seed 0"
 """32,000 clips of Moving MNIST for every system."""
+CURVES = ("mse", "mae", "csi?threshold=1")
+"""Metrics whose value at each frame goes into a model's record, where they were measured."""
 SIMVP = (
     "--precision bf16 --channels-last true --lr 2e-3 --set model_config.hid_S=16 model_config.hid_T=192 model_config.N_S=4 "
     "model_config.N_T=6 model_config.mlp_ratio=4.0"
@@ -92,6 +94,9 @@ def quick(options: argparse.Namespace) -> None:
     print("|---|---:|---:|---:|---:|")
     for name, *values in rows:
         print(f"| {name} | " + " | ".join(f"{value:.4g}" for value in values) + " |")
+    fields = ("first_loss", "last_loss", "mse", "persistence")
+    entries = {name: dict(zip(fields, values, strict=True)) for name, *values in rows}
+    write_atomically(WEIGHTS / "quick.json", (json.dumps(entries, indent=2) + "\n").encode())
     if worse := [name for name, _, _, own, persistence in rows if own >= persistence]:
         raise SystemExit(f"not below persistence: {', '.join(worse)}")
 
@@ -119,6 +124,7 @@ def bundle(options: argparse.Namespace) -> None:
         "steps": trained.record["step"],
         "minutes": round(trained.record["seconds"] / 60),
         "measurements": [],
+        "curves": {},
     }
     write_atomically(WEIGHTS / f"{options.name}.json", (json.dumps(record, indent=2) + "\n").encode())
 
@@ -131,6 +137,12 @@ def record(options: argparse.Namespace) -> None:
         if not model.baseline and file.exists():
             entry = json.loads(file.read_text())
             entry["measurements"] = [asdict(item) for item in found.measurements(model.name)]
+            shown = [model, *(item for item in found.models if item.baseline)]
+            entry["curves"] = {
+                metric: {item.name: item.metrics[metric].curve for item in shown}
+                for metric in CURVES
+                if metric in model.metrics
+            }
             write_atomically(file, (json.dumps(entry, indent=2) + "\n").encode())
 
 

@@ -1,20 +1,17 @@
-"""Moving MNIST against the reference generator, its digit sources, and the training script."""
+"""Moving MNIST against the reference generator, and its digit sources."""
 
 import gzip
-import importlib.util
-import json
 import math
 import random
 import struct
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from stzoo.errors import ConfigError, DatasetError, DependencyMissing
+from stzoo.errors import DatasetError, DependencyMissing
 from stzoo_video_prediction import moving_mnist
 from stzoo_video_prediction.moving_mnist import (
     MovingMNIST,
@@ -151,66 +148,3 @@ def test_bad_sources(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DependencyMissing, match="pip install datasets"):
         mnist_digits("test", "hub")
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    path = Path(__file__).parents[1] / "train_moving_mnist.py"
-    spec = importlib.util.spec_from_file_location("train_moving_mnist", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-TINY = '{"hid_S": 2, "hid_T": 8, "N_S": 2, "N_T": 2, "mlp_ratio": 2.0}'
-
-
-def run(script: ModuleType, *words: object) -> None:
-    args = script.parser().parse_args([str(word) for word in words])
-    args.run(args)
-
-
-def test_a_resumed_run_ends_where_an_unbroken_one_does(
-    script: ModuleType, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = ["train", "tau", "--config", TINY, "--batch", 2, "--digits", folder, "--steps", 4]
-    options += ["--threads", 1, "--validation", 2, "--save-minutes", 0, "--precision", "fp32", "--output"]
-    run(script, *options, tmp_path / "whole")
-
-    generate, calls = moving_mnist_batch, []
-
-    def interrupted(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return generate(*args, **kwargs)
-
-    monkeypatch.setattr(script, "moving_mnist_batch", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(script, *options, tmp_path / "broken")
-    run(script, *options, tmp_path / "broken", "--resume")
-    whole, broken = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
-    for name, tensor in whole.items():
-        np.testing.assert_array_equal(tensor, broken[name], err_msg=name)
-    with pytest.raises(ConfigError, match="lr"):
-        run(script, *options, tmp_path / "broken", "--resume", "--lr", 0.5)
-
-
-def test_train_by_the_clock_and_evaluate(script: ModuleType, folder: Path, tmp_path: Path) -> None:
-    output = tmp_path / "run"
-    run(
-        script, "train", "simvp", "--config", TINY, "--batch", 2, "--digits", folder,
-        "--minutes", 0.01, "--validation", 2, "--output", output,
-    )  # fmt: skip
-    last = json.loads((output / "log.jsonl").read_text().splitlines()[-1])
-    assert last["step"] >= 1
-    assert last["seconds"] >= 0.6
-    assert last["lr"] < 1e-6
-    result = tmp_path / "result.json"
-    run(script, "evaluate", output, "--digits", folder, "--sequences", 3, "--output", result)
-    measured = json.loads(result.read_text())
-    assert measured["steps"] == last["step"]
-    assert measured["sequences"] == 3
-    assert set(measured["metrics"]) >= {"mse", "mae", "ssim", "psnr"}
-    assert measured["metrics"]["mse"] != measured["baseline"]["mse"] > 0
-    assert str(folder) not in result.read_text()
