@@ -203,8 +203,9 @@ def test_a_truth_that_is_given_is_shown_with_where_the_prediction_is_wrong(visit
     ).set_input_files(truth)
     given = tab.page.get_by_text("truth.png").filter(visible=True)  # an upload's progress may name it too, unseen
     until = time.monotonic() + 60
+    # Not `wait_for`, which looks when a frame is drawn: on a busy machine that may be never.
     while not given.count() and time.monotonic() < until:
-        tab.page.wait_for_timeout(100)  # not `wait_for`, which looks only when a frame is drawn: on a busy machine that may be never
+        tab.page.wait_for_timeout(100)
     assert given.count(), tab.page.locator("body").inner_text()
     predict(tab)
     tab.page.get_by_text("Compared with the truth as given.").first.wait_for()
