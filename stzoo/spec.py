@@ -125,6 +125,11 @@ class Requirements(_Record):
     classes: tuple[str, ...] = ()
     """Names of the classes in its masks, by number from 0; empty where masks hold numbers of objects, or there are none."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.native_size, list):  # as JSON has it
+            object.__setattr__(self, "native_size", tuple(self.native_size))
+
     def describe(self) -> str:
         """The requirements as one line for people."""
         parts = [
