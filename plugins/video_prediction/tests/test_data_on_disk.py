@@ -337,7 +337,9 @@ def test_radar(tmp_path: Path) -> None:
 
 def test_radar_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="root=FILE.npz"):
-        opened("rain-radar")
+        opened("rain-radar", "train")
+    (carried,) = opened("rain-radar", "test")
+    assert carried["video"].shape == (20, 1, 128, 128) and carried["video"].max() > 0.5
     with pytest.raises(DatasetError, match="no .npz or .npy in it"):
         opened(f"rain-radar?root={tmp_path}")
     for rain, split, message in (

@@ -24,6 +24,8 @@ from stzoo_video_prediction.recordings import Clips, Stored
 Floats = NDArray[np.float64]
 DRY, WET = 0.1, 100.0
 """Rain rates in mm/h that become 0 and 1."""
+SAMPLE = Path(__file__).parent / "data" / "knmi_radar_test.npz"
+"""The frames that the small models of radar rain were tested on (KNMI, CC BY 4.0)."""
 
 
 def scaled(rain: NDArray[np.generic], per_hour: float = 12) -> NDArray[np.uint8]:
@@ -68,16 +70,16 @@ def load(
     before them "validation". Clips do not go across files. An npy file is mapped into memory, a compressed npz loaded.
 
     Args:
-        root: the file or folder.
+        root: the file or folder. Without it the "test" split is that of KNMI's radar which the plugin carries.
         array: the array's name in npz files; default: their first.
         per_hour: what values are multiplied with to be mm/h: 12 for mm per 5 minutes.
         frames, stride: length of a clip, and frames from the start of one to the next.
 
     Raises DatasetError: no such file, an array of another shape, too few frames for three splits.
     """
-    if not root:
+    if not root and split != "test":
         raise DatasetError("rain-radar needs to know where its files are", "Write root=FILE.npz or root=FOLDER")
-    top = Path(root).expanduser()
+    top = Path(root).expanduser() if root else SAMPLE
     paths = [top] if top.is_file() else sorted((*top.glob("*.np[yz]"),), key=lambda path: natural(path.name))
     if not paths:
         raise DatasetError(f"there is no file {top}, and no .npz or .npy in it", "Give a file or a folder: root=PATH")
@@ -89,7 +91,7 @@ def load(
         raise DatasetError(f"frames={frames} and stride={stride} must be positive")
     lengths = [len(item) for item in stored]
     total = sum(lengths)
-    held = max(frames, round(0.15 * total))
+    held = max(frames, round(0.15 * total)) if root else total
     bounds = {
         "train": (0, total - 2 * held),
         "validation": (total - 2 * held, total - held),
