@@ -181,7 +181,7 @@ def build(
 
     constructor = load_reference(spec.build)
     module = weights.build(constructor, config, skip_init=skip_init and spec.skip_init).eval()
-    return Predictor(module, spec, registry().get(Task, spec.task), config, report, model)
+    return Predictor(module, spec, registry().task_of(spec), config, report, model)
 
 
 @dataclass(frozen=True)

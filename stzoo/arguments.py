@@ -199,7 +199,7 @@ def _task_arguments(parser: Parser, words: Sequence[str], roles: Sequence[str] =
     from stzoo.api import architecture_of
 
     architecture = architecture_of(name, revision=known.revision, offline=known.offline)
-    task = registry().get(Task, architecture.task)
+    task = registry().task_of(architecture)
     parser.set_defaults(task=task)
     group = parser.add_argument_group(f"task {task.name}", task.description)
     written = next((item for item in task.outputs if item.suffixes), None)

@@ -350,10 +350,9 @@ class _Run:
     def read(self, job: Job) -> tuple[Any, ...] | Exception:
         """The inputs as the network takes them, or why they cannot be had."""
         try:
-            example = job[2]()
-            return tuple(
-                item.read(example[item.name], self.predictor.requirements) for item in self.predictor.task.inputs
-            )
+            example, needs = job[2](), self.predictor.requirements
+            given = [(item, example[item.name]) for item in self.predictor.task.inputs]
+            return tuple(None if value is None and item.optional else item.read(value, needs) for item, value in given)
         except FATAL:
             raise
         except Exception as problem:

@@ -187,7 +187,7 @@ def _facts(
 
 
 def _file(size: int | None, sha256: str | None, dtype: str = "") -> str:
-    return ", ".join(filter(None, (f"{size / 1e6:.1f} MB", dtype, f"sha256 `{sha256}`"))) if size else ""
+    return ", ".join(filter(None, (terminal.amount(size, "B"), dtype, f"sha256 `{sha256}`"))) if size else ""
 
 
 _FOREIGN = """\
@@ -215,7 +215,8 @@ def model_card(model: Model, picture: str = "", load: str = "") -> str:
 
     ``picture``: what ``prediction.png`` shows; ``load``: what ``stzoo.load`` takes, default: its name in the zoo.
     """
-    architecture, task, weights = registry().architecture_of(model), registry().get(Task, model.task), model.weights
+    architecture, weights = registry().architecture_of(model), model.weights
+    task = registry().task_of(architecture)
     return _Card(
         name=model.name,
         load=load or model.name,

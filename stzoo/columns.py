@@ -14,8 +14,8 @@ from stzoo.spec import Task
 def matched(name: str, task: Task, features: Mapping[str, Any], options: Mapping[str, str]) -> dict[str, str]:
     """For each of the task's columns the one of the data set ``name`` that is meant.
 
-    That is the one ``options`` says, one of the same name, or the only one that can be meant by its type or ending. Raises
-    DatasetError listing the columns there are.
+    That is the one ``options`` says, one of the same name, or the only one that can be meant by its type or ending; optional
+    columns may have none. Raises DatasetError listing the columns there are.
     """
     chosen = {item.name: options.get(item.name, item.name) for item in task.columns}
     there = ", ".join(f"{column} ({kind(feature)})" for column, feature in features.items())
@@ -23,11 +23,15 @@ def matched(name: str, task: Task, features: Mapping[str, Any], options: Mapping
         if item.name in options and chosen[item.name] not in features:
             raise DatasetError(f"{name} has no column {chosen[item.name]!r}", f"It has {there}")
     free = [column for column in features if column not in chosen.values()]
-    lost = [item for item in task.columns if chosen[item.name] not in features]
+    lost = sorted((item for item in task.columns if chosen[item.name] not in features), key=lambda item: item.optional)
     candidates = {item.name: {column for column in free if _fits(item, column, features[column])} for item in lost}
     for item in lost:
-        fitting = candidates[item.name]
-        if len(fitting) != 1 or any(fitting & candidates[other.name] for other in lost if other is not item):
+        fitting = candidates[item.name] - set(chosen.values())
+        rivals = [candidates[other.name] for other in lost if other is not item and other.optional <= item.optional]
+        if item.optional and (len(fitting) != 1 or any(fitting & rival for rival in rivals)):
+            del chosen[item.name]
+            continue
+        if len(fitting) != 1 or any(fitting & rival for rival in rivals):
             raise DatasetError(
                 f"{name} has no column {item.name!r}; it has {there}", f"Say which one it is: {name}?{item.name}=COLUMN"
             )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stzoo import api, console, imports, terminal
 from stzoo.arguments import UsageError
@@ -18,6 +19,9 @@ from stzoo.fields import Field
 from stzoo.files import write_atomically
 from stzoo.processes import is_main_process
 from stzoo.spec import Task
+
+if TYPE_CHECKING:
+    from stzoo.predictor import Predictor
 
 # --- using ------------------------------------------------------------------------------------------------------------
 
@@ -37,6 +41,9 @@ def predict(args: argparse.Namespace) -> int:
     targets = _targets(args, written) if written else [{} for _ in args.inputs]
     predictor = api.load(args.name, revision=args.revision, device=args.device, dtype=args.dtype, offline=args.offline)
     options = _given(args, "input") | _given(args, "option")
+    flows = len(task.outputs) == 1 and not _given(args, "input") and all(map(_flows, args.inputs, targets))
+    if flows and predictor.streams(options):
+        return _predict_streams(args, predictor, options, targets)
     predictions = predictor.predict_batch(args.inputs, batch_size=args.batch_size or 1, **options)
     done = []
     work = zip(args.inputs, targets, predictions, strict=True)
@@ -54,6 +61,41 @@ def predict(args: argparse.Namespace) -> int:
             if not args.json:
                 terminal.say(f"{shown}  ({prediction.seconds:.2f} s)")
         done.append({"input": source, "outputs": outputs, "seconds": prediction.seconds})
+    if args.json:
+        terminal.print_json({"model": asdict(predictor.report), "predictions": done})
+    return 0
+
+
+def _flows(source: str, targets: Mapping[str, Path]) -> bool:
+    """Whether a clip can be read from ``source`` and written to ``targets`` frame by frame."""
+    from stzoo.fields import VIDEOS
+
+    return Path(source).suffix.lower() in VIDEOS and [path.suffix.lower() for path in targets.values()] == [".mp4"]
+
+
+def _predict_streams(
+    args: argparse.Namespace, predictor: Predictor, options: dict[str, Any], targets: Sequence[Mapping[str, Path]]
+) -> int:
+    """Clips of any length: frames are written while others are still to be read."""
+    from stzoo.media import count_frames
+
+    done, output = [], predictor.task.outputs[0]
+    for source, path in ((source, paths[output.name]) for source, paths in zip(args.inputs, targets, strict=True)):
+        start, shape = time.perf_counter(), [0]
+
+        def made(source: str = source, shape: list[int] = shape) -> Iterator[Any]:
+            stream = predictor.stream(source, **options)
+            for frame in terminal.progress(stream, count_frames(source, output.name), "frame"):
+                shape[:] = shape[0] + 1, *frame.shape
+                yield frame
+
+        output.write(made(), path, **_given(args, "output"))
+        seconds = time.perf_counter() - start
+        if not args.json:
+            terminal.say(f"{path}  ({seconds:.2f} s)")
+        done.append(
+            {"input": source, "outputs": {output.name: {"path": str(path), "shape": shape}}, "seconds": seconds}
+        )
     if args.json:
         terminal.print_json({"model": asdict(predictor.report), "predictions": done})
     return 0

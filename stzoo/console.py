@@ -60,7 +60,8 @@ def _fields(fields: Sequence[Field], written: bool = False) -> str:
     for item in fields:
         about = f": {item.description}" if item.description else ""
         endings = f"; written as {' '.join(item.suffixes)}" if written and item.suffixes else ""
-        lines.append(f"{item.name} ({type(item).__name__}){about}{endings}")
+        kind = f"{type(item).__name__}{', optional' * item.optional}"
+        lines.append(f"{item.name} ({kind}){about}{endings}")
     return "\n".join(lines)
 
 
@@ -126,7 +127,8 @@ def _weights(model: Model) -> str:
 def model_page(model: Model) -> str:
     """Everything known about a model."""
     registered, name, stored = registry(), shown_name(model), model.weights
-    task, architecture = registered.get(Task, model.task), registered.architecture_of(model)
+    architecture = registered.architecture_of(model)
+    task = registered.task_of(architecture)
     plugin = next(item for item in registered.plugins if item.name == model.plugin)
     python, shell = usage(task, name)
     forbidden = " (no commercial use)" if model.non_commercial else ""

@@ -29,7 +29,7 @@ class Costs:
 
 def costs(predictor: Predictor) -> Costs:
     """Measure them with one prediction."""
-    given = tuple(item.sample(predictor.requirements) for item in predictor.task.inputs)
+    given = predictor.task.sample(predictor.requirements)
     module, counter, memory = predictor.module, FlopCounterMode(display=False), _Memory()
     with counter, memory:
         predictor.predict(*given)

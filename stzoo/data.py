@@ -174,7 +174,9 @@ class _Reader:
             if start != WHOLE:
                 options["start"] = start
             with self.blamed(item, row, start):
-                example[item.name] = item.read(self.value(raw, item), self.requirements, **options)
+                value = self.value(raw, item)
+                left_out = value is None and item.optional
+                example[item.name] = None if left_out else item.read(value, self.requirements, **options)
         return example
 
     def raw(self, row: Any) -> Row:
@@ -201,7 +203,9 @@ class _Reader:
 
     def value(self, raw: Row, item: Field) -> Any:
         """The raw value of a column."""
-        column = self.columns[item.name]
+        column = self.columns.get(item.name, item.name)
+        if column not in raw and item.optional:
+            return None
         if column not in raw:
             raise errors.InputError(f"there is no {column!r}", f"It has {', '.join(map(repr, raw))}")
         value = raw[column]
@@ -225,7 +229,10 @@ class _Reader:
         raw, found = self.raw(row), {}
         for item in self.task.columns:
             with self.blamed(item, row, WHOLE):
-                if (starts := item.starts(self.value(raw, item), **self.loading[item.name])) is not None:
+                value = self.value(raw, item)
+                if value is None and item.optional:
+                    continue
+                if (starts := item.starts(value, **self.loading[item.name])) is not None:
                     found[item.name] = starts
         if len({len(starts) for starts in found.values()}) > 1:
             parts = ", ".join(f"{name} {len(starts)}" for name, starts in found.items())
@@ -345,7 +352,8 @@ def _named(name: str, task: Task, split: str | None, options: dict[str, str]) ->
         raise
     except Exception as problem:  # plugin code
         raise errors.DatasetError(f"the data set {name!r} cannot be opened ({_line(problem)})") from problem
-    missing = [item.name for item in task.columns if len(rows) and item.name not in rows[0]]
+    needed = [item.name for item in task.columns if not item.optional]
+    missing = [name for name in needed if len(rows) and name not in rows[0]]
     if spec.task != task.name and missing:
         raise errors.DatasetError(
             f"the data set {name!r} is for the task {spec.task!r}, not {task.name!r}: it has no {missing[0]!r}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,8 +12,9 @@ from stzoo.spec import Architecture, load_reference
 if TYPE_CHECKING:
     from torch import Tensor
 
-WRAPPERS = ("state_dict", "model", "model_state_dict", "params", "net", "network")
+WRAPPERS = ("state_dict", "model", "model_state_dict", "params_ema", "params", "net", "network")
 PREFIXES = ("module.", "model.", "_orig_mod.")
+PICKLES = (".pth", ".pt", ".ckpt", ".bin")
 
 
 class Format(Protocol):
@@ -22,6 +23,8 @@ class Format(Protocol):
     name: str
     # A format may have ``asks``: keys of the config that the tensors cannot tell and that nobody should assume, each with
     # the sentence that helps to answer. Without them a checkpoint is refused.
+    # A format whose files are neither safetensors nor PyTorch's has ``endings``, theirs, and ``read(path)``, which gives the
+    # tensors in one by name and raises FormatError. It executes nothing.
 
     def detect(self, state: Mapping[str, Tensor]) -> dict[str, Any] | None:
         """The full config, recovered from the tensors; None if the state dict is not this architecture's."""
@@ -33,18 +36,29 @@ class Format(Protocol):
         """Sentences about what the tensors cannot tell, with what was assumed."""
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
+def read_checkpoint(path: Path, architectures: Iterable[Architecture] = ()) -> dict[str, Tensor]:
     """The state dict in a ``.pth``/``.pt``/``.ckpt``/``.safetensors`` file, unwrapped, wrapper prefixes removed.
 
     Pickles are read with ``weights_only=True``: tensors and plain containers, ``argparse.Namespace`` besides, no code.
-    Raises FormatError.
+    A file with an ending of its own is read by the format, of one of these architectures, that knows it. Raises FormatError.
     """
     if not path.is_file():
         raise errors.FormatError(f"there is no checkpoint file {path}")
     if path.stat().st_size == 0:
         raise errors.FormatError(f"the checkpoint file {path} is empty", "Get it again")
-    loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    if path.suffix == ".safetensors":
+        loaded = _read_safetensors(path)
+    elif path.suffix in PICKLES or (reader := _reader(path.suffix, architectures)) is None:
+        loaded = _read_pickle(path)
+    else:
+        loaded = reader(path)
     return strip_prefixes(unwrap(loaded, path))
+
+
+def _reader(suffix: str, architectures: Iterable[Architecture]) -> Callable[[Path], dict[str, Tensor]] | None:
+    """How files with this ending are read, if a format says so."""
+    formats = (load_reference(reference) for item in architectures for reference in item.formats)
+    return next((known().read for known in formats if suffix and suffix in getattr(known, "endings", ())), None)
 
 
 def _read_safetensors(path: Path) -> Any:

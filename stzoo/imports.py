@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def import_checkpoint(
 
     start = time.perf_counter()
     candidates = [registry().get(Architecture, architecture)] if architecture else api.architectures()
-    file, state = _opened(text)
+    file, state = _opened(text, candidates)
     spec, known, detected = formats.recognise(state, candidates, file)
     formats.check_stated(known, config, file)
     full = spec.validate({**detected, **config})
@@ -78,15 +79,17 @@ def import_checkpoint(
     return predictor
 
 
-def _opened(text: str, sha256: str | None = None, size: int | None = None) -> tuple[Path, dict[str, Tensor]]:
-    """The file at a path or an address, and the tensors in it."""
+def _opened(
+    text: str, candidates: Sequence[Architecture], sha256: str | None = None, size: int | None = None
+) -> tuple[Path, dict[str, Tensor]]:
+    """The file at a path or an address, and the tensors in it, which may be one of these architectures."""
     from stzoo import formats
 
     if not download.is_address(text):
-        return (file := Path(text).expanduser()), formats.read_checkpoint(file)
+        return (file := Path(text).expanduser()), formats.read_checkpoint(file, candidates)
     file = download.fetch(text, sha256=sha256, size=size)
     try:
-        return file, formats.read_checkpoint(file)
+        return file, formats.read_checkpoint(file, candidates)
     except (errors.FormatError, errors.WeightsCorrupted):
         download.forget(text)  # a file that is no checkpoint is not what will be expected ever after
         raise
@@ -168,7 +171,7 @@ def _convert(model: Model, path: Path) -> None:
 
     assert model.source
     architecture = registry().architecture_of(model)
-    file, state = _opened(model.source.url, model.source.sha256, model.source.size)
+    file, state = _opened(model.source.url, [architecture], model.source.sha256, model.source.size)
     spec, known, detected = formats.recognise(state, [architecture], file)
     formats.check_stated(known, model.config, file)
     full = spec.validate(model.config)

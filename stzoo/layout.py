@@ -77,7 +77,9 @@ def tree(task: Task) -> str:
     plain = [item.name for item in task.columns if not item.reads]
     for item in media:
         inside = "" if len(media) == 1 else f"{item.name}/"
-        lines.append((f"    {inside}NAME{item.reads[0]}", "one file for each example"))
+        lines.append(
+            (f"    {inside}NAME{item.reads[0]}", "one file for each example" + ", may be left out" * item.optional)
+        )
         if item.frames:
             lines.append((f"    {inside}NAME/", f"or one folder of frames, 1{item.frames[0]}, 2{item.frames[0]} …"))
     if plain:
@@ -85,6 +87,9 @@ def tree(task: Task) -> str:
         lines.append(("    metadata.csv", f"a table with {', '.join((*names, *plain))}"))
     elif len(media) > 1:
         lines.append(("", "files that belong together have the same NAME"))
+    required = [item.name for item in media if not item.optional]
+    if len(required) == 1 < len(media):
+        lines.append(("", f"where nothing else is given, {required[0]}/ may be left out too"))
     lines.append(("    NAME.parquet", "or files with many examples, also .tar (WebDataset)"))
     splits = [(f"  {name}/", "as train" if name != "train" else "") for name in SPLITS]
     rows = [("FOLDER/", "without the folders of splits, everything is one split"), splits[0], *lines, *splits[1:]]
@@ -157,7 +162,9 @@ def _folder(folder: Path, root: Path, task: Task, tolerant: bool) -> Found:
     if not media:
         raise DatasetError(f"examples of {task.name} are not read from a folder of files", "Give parquet files")
     notes = next((path for path in entries if path.name in METADATA), None)
-    if len(media) == 1:
+    several = any((folder / item.name).is_dir() for item in media) and len(media) > 1
+    media = [item for item in media if not item.optional or (folder / item.name).is_dir()]
+    if len(media) == 1 and not several:
         values = {media[0].name: _by_key(_values(folder, media[0], wrong), folder, wrong)}
     else:
         names = [item.name for item in media]
@@ -201,13 +208,14 @@ def _files(paths: Sequence[Path], root: Path, task: Task, tolerant: bool) -> Fou
                 wrong.add(path, "is empty")
         wrong.complain(task)
         return Found("all", shards=list(paths))
-    if len(task.columns) != 1:
-        names = ", ".join(item.name for item in task.columns)
+    columns = [item for item in task.columns if not item.optional]
+    if len(columns) != 1:
+        names = ", ".join(item.name for item in columns)
         raise DatasetError(f"{paths[0]} is one file, an example has several columns ({names})", "Give the folder")
-    found = [value for path in paths for value in _value(path, task.columns[0], wrong)]
+    found = [value for path in paths for value in _value(path, columns[0], wrong)]
     wrong.complain(task)
     keys = [os.path.relpath(path, root) for path in found]
-    return Found("all", {KEY: keys, task.columns[0].name: list(map(str, found))})
+    return Found("all", {KEY: keys, columns[0].name: list(map(str, found))})
 
 
 def _values(folder: Path, item: Field, wrong: _Wrong) -> Iterator[Path]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from stzoo import api, errors
 from stzoo.fields import complete_values, suggestion
 from stzoo.registry import registry
-from stzoo.spec import Task
 
 if TYPE_CHECKING:
     import torch
@@ -24,10 +23,10 @@ class BatchPredictor:
     >>> ds.map_batches(stzoo.map_batches("tau-mmnist"), batch_size=8)                            # Ray, tasks
     >>> ds.map_batches(stzoo.BatchPredictor, fn_constructor_args=["tau-mmnist"], concurrency=4)  # Ray, actors
 
-    A batch has a column for each input of the task, by its name; values are what ``predict`` takes: paths, arrays, nested
-    lists. Weights are found and hashed now, and loaded when a process sees its first batch. Pickling is cheap, and two
-    of the same model and options pickle alike, so that ``datasets`` knows from its cache what was computed before; other
-    weights under the same name are computed again.
+    A batch has a column for each input of the task, by its name (an optional one may be missing); values are what
+    ``predict`` takes: paths, arrays, nested lists. Weights are found and hashed now, and loaded when a process sees its
+    first batch. Pickling is cheap, and two of the same model and options pickle alike, so that ``datasets`` knows from its
+    cache what was computed before; other weights under the same name are computed again.
     """
 
     def __init__(
@@ -52,8 +51,8 @@ class BatchPredictor:
             )
         self.model, self.loading = os.fspath(model), dict[str, Any](revision=revision, offline=offline)
         self.device, self.dtype = None if device is None else str(device), None if dtype is None else str(dtype)
-        task = registry().get(Task, api.architecture_of(self.model, **self.loading).task)
-        self.inputs, known = [item.name for item in task.inputs], [item.name for item in task.outputs]
+        task = registry().task_of(api.architecture_of(self.model, **self.loading))
+        self.inputs, known = {item.name: item.optional for item in task.inputs}, [item.name for item in task.outputs]
         self.outputs = known if outputs is None else list(outputs)
         for name in self.outputs:
             if name not in known:
@@ -71,11 +70,12 @@ class BatchPredictor:
         """The batch with predictions; raises InputError if one of its values cannot be used."""
         import numpy as np
 
-        if missing := [name for name in self.inputs if name not in batch]:
+        if missing := [name for name, optional in self.inputs.items() if name not in batch and not optional]:
             raise errors.InputError(
                 f"the batch has no column {missing[0]!r}", f"It has {', '.join(batch)}; rename one of them"
             )
-        items = list(zip(*(batch[name] for name in self.inputs), strict=True))
+        size = len(batch[next(iter(self.inputs))])
+        items = list(zip(*(batch.get(name, [None] * size) for name in self.inputs), strict=True))
         predictions = list(self.predictor.predict_batch(items, batch_size=max(len(items), 1), **self.options))
         added = {}
         for name in self.outputs:

@@ -21,7 +21,7 @@ from stzoo import errors, terminal
 from stzoo.fields import complete_values, suggestion
 from stzoo.hooks import one_line
 from stzoo.predictor import batched
-from stzoo.spec import Baseline, Metric, Task, load_reference
+from stzoo.spec import Baseline, Metric, Requirements, Task, load_reference
 
 if TYPE_CHECKING:
     from stzoo.data import Examples
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Values = dict[str, Any]
+
+NO_REQUIREMENTS = Requirements()
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def measure(
     complete = complete_values(
         {item.name: item for item in task.options}, options, f"task {task.name!r}", errors.InputError
     )
-    functions, _ = metric_functions(task, metrics)
+    functions, _ = metric_functions(task, metrics, predictor.requirements)
     compute = load_reference(baseline.compute) if baseline else None
     own = range(rank, len(examples), world)
     rows: dict[int, Row] = {}
@@ -98,7 +100,7 @@ def measure(
         if compute:
             results: Iterable[Any] = (_timed(compute, inputs, truth) for _, inputs, truth in ready)
         else:
-            items = [tuple(inputs[item.name] for item in task.inputs) for _, inputs, _ in ready]
+            items = [tuple(inputs.get(item.name) for item in task.inputs) for _, inputs, _ in ready]
             results = _predicted(predictor, items, options)
         for (row, _, truth), result in zip(ready, results, strict=True):
             try:
@@ -113,17 +115,17 @@ def measure(
 
 
 def measure_one(
-    task: Task, outputs: Mapping[str, Any], truth: Mapping[str, Any]
+    task: Task, outputs: Mapping[str, Any], truth: Mapping[str, Any], requirements: Requirements = NO_REQUIREMENTS
 ) -> tuple[dict[str, Summary], dict[str, str]]:
     """The metrics of one prediction, the same numbers that :func:`measure` and :func:`summarise` give for one example; and
     those that need a missing package, with its remedy.
 
-    Metrics that are optional, and those of outputs that ``truth`` does not have, are left out.
+    Metrics that are optional, and those of outputs that ``truth`` does not have, are left out. ``requirements``: the network's.
     """
     judged = [item for item in task.metrics if not item.optional and (item.output or task.outputs[0].name) in truth]
     if not judged:
         return {}, {}
-    functions, missing = metric_functions(task, [item.name for item in judged])
+    functions, missing = metric_functions(task, [item.name for item in judged], requirements)
     return summarise([Row(0, "", *_judged(functions, outputs, truth))], task) if functions else {}, missing
 
 
@@ -158,13 +160,14 @@ def _timed(compute: Callable[[Values, Values], Values], inputs: Values, truth: V
 
 
 def metric_functions(
-    task: Task, names: Sequence[str] | None = None
+    task: Task, names: Sequence[str] | None = None, requirements: Requirements = NO_REQUIREMENTS
 ) -> tuple[dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[Any, Any]]], dict[str, str]]:
     """Metrics as functions of (outputs, truth) by name, and those that need a missing package, with its remedy.
 
     A function returns the value for one example, and its curve or None. ``names`` may carry options, as in
-    ``"csi?threshold=5"``; default: the task's metrics that are not optional. A metric's module says that it cannot be used
-    by raising DependencyMissing when it is imported. Raises ConfigError for an unknown name or option.
+    ``"csi?threshold=5"``; default: the task's metrics that are not optional. A metric that has a parameter ``requirements``
+    gets the network's. A metric's module says that it cannot be used by raising DependencyMissing when it is imported.
+    Raises ConfigError for an unknown name or option.
     """
     if not task.metrics:
         raise errors.ConfigError(f"task {task.name!r} has no metrics")
@@ -176,7 +179,9 @@ def metric_functions(
         except errors.DependencyMissing as problem:
             missing[name] = str(problem)
             continue
-        functions[name] = _judge(_with_options(compute, name), metric.output or task.outputs[0].name, metric)
+        functions[name] = _judge(
+            _with_options(compute, name, requirements), metric.output or task.outputs[0].name, metric
+        )
     return functions, missing
 
 
@@ -188,7 +193,10 @@ def metric_named(task: Task, name: str) -> Metric:
     return known[base]
 
 
-def _with_options(compute: Callable[..., Any], name: str) -> Callable[[Any, Any], Any]:
+def _with_options(compute: Callable[..., Any], name: str, requirements: Requirements) -> Callable[[Any, Any], Any]:
+    declared = {key: item.default for key, item in list(inspect.signature(compute).parameters.items())[2:]}
+    if declared.pop("requirements", None) is not None:
+        compute = partial(compute, requirements=requirements)
     base, mark, query = name.partition("?")
     if not mark:
         return compute
@@ -198,7 +206,6 @@ def _with_options(compute: Callable[..., Any], name: str) -> Callable[[Any, Any]
         raise errors.ConfigError(
             f"the options of {name!r} cannot be read", "Write them as NAME?option=value&option=value"
         ) from None
-    declared = {key: item.default for key, item in list(inspect.signature(compute).parameters.items())[2:]}
     return partial(compute, **complete_values(declared, given, f"the metric {base!r}"))
 
 

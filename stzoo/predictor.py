@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -33,6 +33,11 @@ SHARD_SIZE = 5_000_000_000
 """Bytes above which weights are split into several files."""
 
 
+def _left_out(item: Field, values: Mapping[str, Any]) -> bool:
+    """Whether an optional value is not given."""
+    return item.optional and values.get(item.name) is None
+
+
 class Pipeline:
     """The steps of ``predict``: preprocess an item, batch, forward, postprocess; and what an example of a data set asks.
 
@@ -49,23 +54,44 @@ class Pipeline:
 
         Raises InputError if the example cannot be used with these options.
         """
-        inputs = {item.name: row[item.name] for item in self.task.inputs}
-        return inputs, {item.name: row[item.name] for item in self.task.outputs if item.name not in inputs}
+        inputs = {item.name: row[item.name] for item in self.task.inputs if not _left_out(item, row)}
+        known = {item.name for item in self.task.columns} - inputs.keys()
+        return inputs, {item.name: row[item.name] for item in self.task.outputs if item.name in known}
 
     def preprocess(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Arrays of one item as the network takes them: pictures padded up to the multiple it asks for."""
         from stzoo.media import pad_to_multiple
 
-        return {name: pad_to_multiple(value, self.requirements.multiple) for name, value in values.items()}
+        needs = self.requirements
+        return {name: pad_to_multiple(value, needs.multiple, needs.padding) for name, value in values.items()}
 
     def forward(
         self, module: nn.Module, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]
     ) -> dict[str, torch.Tensor]:
         """Batched outputs by name."""
-        outputs = module(*batch.values())
+        inputs = batch.values()
+        outputs = self.run(module, *inputs, options=options) if self.task.dense else module(*inputs)
         if not isinstance(outputs, (tuple, list)):
             outputs = (outputs,)
         return dict(zip((output.name for output in self.task.outputs), outputs, strict=True))
+
+    def run(
+        self,
+        module: nn.Module,
+        *inputs: torch.Tensor,
+        options: Mapping[str, Any],
+        function: Callable[..., Any] | None = None,
+    ) -> Any:
+        """``function(*inputs)``, by default ``module(*inputs)``, of pictures or clips that are on the CPU and may be large.
+
+        They go to the module's device and precision, in tiles and windows as the requirements and the ``options`` of a dense
+        task say, and what comes of them is put together on the CPU, in float32: see :func:`stzoo.tiling.tiled`. Tiles are
+        padded to the requirements' multiple, outputs cropped to match the inputs. Raises InputError.
+        """
+        from stzoo import tiling
+
+        place = tensor_of(module)
+        return tiling.run(function or module, inputs, self.requirements, options, place.device, place.dtype)
 
     def postprocess(self, outputs: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> dict[str, Any]:
         """Outputs of one item, the padding cut off again (scaled, where a network enlarges)."""
@@ -194,18 +220,11 @@ class Predictor:
 
     @property
     def device(self) -> torch.device:
-        return self._tensor().device
+        return tensor_of(self.module).device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self._tensor().dtype
-
-    def _tensor(self) -> torch.Tensor:
-        """One that stands for all: a parameter, or where there is none a buffer."""
-        import torch
-
-        tensors = itertools.chain(self.module.parameters(), self.module.buffers())
-        return next((item for item in tensors if item.is_floating_point()), torch.empty(0))
+        return tensor_of(self.module).dtype
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move or convert the module, as ``nn.Module.to``."""
@@ -236,8 +255,7 @@ class Predictor:
         """
         fields = {item.name: item for item in self.task.inputs}
         named = {name: options.pop(name) for name in list(options) if name in fields}
-        declared = {option.name: option for option in self.task.options}
-        values = complete_values(declared, options, f"task {self.task.name!r}", errors.InputError)
+        values = self._options(options)
         read = ((self._read(item, named, fields)) for item in items)
         for _, group in itertools.groupby(
             read, key=lambda item: [getattr(value, "shape", None) for value in item.values()]
@@ -245,13 +263,53 @@ class Predictor:
             for chunk in batched(group, batch_size):
                 yield from self._run(chunk, values)
 
+    def stream(self, frames: Any, **options: Any) -> Iterator[np.ndarray]:
+        """Predict a clip that comes frame by frame: frames of the first output, in order, as soon as they are known.
+
+        ``frames``: an iterable of pictures, each as ``predict`` takes them, or a clip that can be read bit by bit (a video
+        file, a folder). Only as many frames as two windows have are held at once. Raises InputError.
+        """
+        from stzoo import media, tiling
+        from stzoo.media.decoding import stacked
+
+        name, output = self.task.inputs[0].name, self.task.outputs[0].name
+        if not self.streams(options):
+            raise errors.InputError(
+                "this model does not take frames one by one", "Use predict, which takes whole clips"
+            )
+        window, shared = tiling.frames_at_once(self.requirements, self._options(options))
+
+        def some(clip: list[np.ndarray]) -> dict[str, torch.Tensor]:
+            import torch
+
+            done = self.predict(stacked(clip, name), **options | {tiling.WINDOW.name: 0})
+            return {output: torch.from_numpy(done[output])}
+
+        pictures = media.frames_of(frames, name, self.requirements.channels)
+        return (frame[output].numpy() for frame in tiling.windows(some, pictures, window, shared))
+
+    def streams(self, options: Mapping[str, Any]) -> bool:
+        """Whether :meth:`stream` can be used with these options. Raises InputError if they are wrong."""
+        from stzoo import tiling
+
+        values = self._options(options)
+        if tiling.WINDOW.name not in values or not all(item.optional for item in self.task.inputs[1:]):
+            return False
+        return self.task.dense and bool(tiling.frames_at_once(self.requirements, values)[0])
+
+    def _options(self, given: Mapping[str, Any]) -> Values:
+        """All options of the task. Raises InputError."""
+        declared = {option.name: option for option in self.task.options}
+        return complete_values(declared, given, f"task {self.task.name!r}", errors.InputError)
+
     def _read(self, item: Any, named: Mapping[str, Any], fields: Mapping[str, Field]) -> Values:
         given: Values = {**dict(zip(fields, item if isinstance(item, tuple) else (item,), strict=False)), **named}
         if isinstance(item, tuple) and len(item) > len(fields):
             raise errors.InputError(
                 f"{len(item)} inputs, task {self.task.name!r} takes {len(fields)}: {', '.join(fields)}"
             )
-        if missing := [name for name in fields if name not in given]:
+        given = {name: given[name] for name in fields if name in given and not _left_out(fields[name], given)}
+        if missing := [name for name in fields if name not in given and not fields[name].optional]:
             raise errors.InputError(
                 f"the input {missing[0]!r} is missing", f"Task {self.task.name!r} takes {', '.join(fields)}"
             )
@@ -270,10 +328,13 @@ class Predictor:
         import torch
 
         ready = [self.pipeline.preprocess(item) for item in items]
-        batch = {
-            name: torch.from_numpy(np.stack([item[name] for item in ready])).to(self.device, self.dtype)
-            for name in ready[0]
-        }
+        batch = {}
+        for name, first in ready[0].items():
+            if self.task.dense and len(ready) == 1:  # may be large: no copy
+                batch[name] = torch.from_numpy(np.require(first, requirements=["C", "W"])[None])
+                continue
+            tensor = torch.from_numpy(np.stack([item[name] for item in ready]))
+            batch[name] = tensor if self.task.dense else tensor.to(self.device, self.dtype)
         start = time.perf_counter()
         with torch.inference_mode():
             outputs = self.pipeline.forward(self.module, batch, options)
@@ -287,7 +348,7 @@ class Predictor:
         """Statistics and samples of the outputs for the deterministic input; the same on any machine to about 1e-4."""
         import numpy as np
 
-        prediction = self.predict(*(item.sample(self.requirements) for item in self.task.inputs))
+        prediction = self.predict(*self.task.sample(self.requirements))
         result: dict[str, Any] = {}
         for item in self.task.outputs:
             flat = item.numbers(prediction[item.name])
@@ -343,6 +404,14 @@ class Predictor:
     def __repr__(self) -> str:
         report = {key: value for key, value in asdict(self.report).items() if value and key != "name"}
         return f"Predictor({self.report.name!r}, task={self.task.name!r}, {report})"
+
+
+def tensor_of(module: nn.Module) -> torch.Tensor:
+    """One that stands for all: a parameter, or where there is none a buffer."""
+    import torch
+
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    return next((item for item in tensors if item.is_floating_point()), torch.empty(0))
 
 
 def check_target(field: Field, path: Path) -> None:

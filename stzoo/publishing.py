@@ -278,8 +278,7 @@ def _picture(staged: Path, run: Path | None, record: Mapping[str, Any]) -> str:
         return "Predictions on validation data" + ("" if best else " during training")
     predictor = api.load(staged, device="cpu")
     try:
-        sample = [item.sample(predictor.requirements) for item in predictor.task.inputs]
-        figure = predictor.predict(*sample).figure()
+        figure = predictor.predict(*predictor.task.sample(predictor.requirements)).figure()
     except errors.StzooError as problem:
         log.warning("there is no picture of predictions: %s", problem)
         return ""

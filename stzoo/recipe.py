@@ -107,7 +107,10 @@ class Recipe:
         """Runs after each optimizer step, under ``no_grad``: move a teacher's weights, densify and prune."""
 
     def fit(self, module: nn.Module, samples: Sequence[Any]) -> Mapping[str, float]:
-        """Learn in one go (``closed_form``); returns numbers for the log."""
+        """Learn in one go (``closed_form``), in place and on one process; returns numbers for the log.
+
+        The random number generators are seeded by the run. Tensors keep their shapes: they follow from the config.
+        """
         raise TypeError(f"{type(self).__name__} must define fit()")
 
     def state_dict(self) -> dict[str, Any]:
@@ -119,6 +122,9 @@ class Recipe:
 
     # --- for tests ----------------------------------------------------------------------------------------------------
 
-    def sample_batch(self, module: nn.Module) -> dict[str, Tensor]:
-        """A tiny deterministic batch as :meth:`losses` takes it: the conformance kit trains a few steps on it."""
+    def sample_batch(self, module: nn.Module) -> Any:
+        """A tiny deterministic batch as :meth:`losses` takes it: the conformance kit trains a few steps on it.
+
+        For a ``closed_form`` recipe, a few samples as :meth:`fit` takes them.
+        """
         raise TypeError(f"{type(self).__name__} must define sample_batch()")

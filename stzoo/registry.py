@@ -161,6 +161,10 @@ class Registry:
         """The architecture a model names: its own plugin's before any other's."""
         return self._tables.architecture_of(model) or self.get(Architecture, model.architecture)
 
+    def task_of(self, architecture: Architecture) -> Task:
+        """The task of an architecture, with the outputs and options that are its own."""
+        return architecture.refined(self.get(Task, architecture.task))
+
     def _unknown(self, kind: type, name: str) -> errors.StzooError:
         what = kind.__name__.lower()
         limit = f"STZOO_PLUGINS={os.environ['STZOO_PLUGINS']!r}" if "STZOO_PLUGINS" in os.environ else ""
@@ -255,6 +259,8 @@ def _take_architectures(tables: _Tables, plugin: Plugin) -> None:
         if spec.task not in tables.specs[Task]:
             problem = f"{type(spec).__name__.lower()} {spec.name!r} names the unknown task {spec.task!r}"
             raise errors.SpecError(problem, suggestion(spec.task, list(tables.specs[Task])))
+        if isinstance(spec, Architecture):
+            spec.refined(tables.specs[Task][spec.task])
         tables.add(spec)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -124,6 +124,22 @@ class Requirements(_Record):
     """Height and width it was made for, in pixels."""
     classes: tuple[str, ...] = ()
     """Names of the classes in its masks, by number from 0; empty where masks hold numbers of objects, or there are none."""
+    padding: Literal["edge", "reflect"] = "edge"
+    """What is beyond the border where it is padded: the last pixel again and again, or the picture mirrored at it."""
+    scale: int = 1
+    """How many times higher and wider the output is than the input."""
+    reach: int | None = None
+    """How far away, in pixels of the input, anything can be that an output pixel depends on: the radius of the receptive
+    field, or from where on nothing changes by more than ``seam``. Large pictures are cut into tiles that overlap accordingly.
+    None: the network needs whole pictures."""
+    seam: float = 1e-5
+    """How far outputs computed in tiles may be from those of the whole picture, as a part of their largest magnitude."""
+    tile: int = 1024
+    """Pictures of up to this, squared, pixels are computed as a whole, larger ones in tiles of at most this height and width."""
+    reach_frames: int | None = None
+    """Frames before, and frames after, that a frame of its output depends on. None: the network needs whole clips."""
+    window: int = 16
+    """Frames of a longer clip that are computed at once, if ``reach_frames`` is not None."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -143,6 +159,7 @@ class Requirements(_Record):
             f"any size from {self.minimum} pixels"
             + (f", padded to multiples of {self.multiple}" if self.multiple > 1 else "")
         )
+        parts.append(f"which becomes {self.scale} times larger" if self.scale > 1 else "")
         return ", ".join(part for part in parts if part)
 
 
@@ -222,7 +239,8 @@ class Metric(_Record):
     compute: str
     """``"module:function"`` taking ``(prediction, target)`` of one example and returning a float (or, with ``summary``, what that takes).
 
-    Further parameters with defaults are options: whoever asks for the metric may write ``name?option=value``."""
+    Further parameters with defaults are options: whoever asks for the metric may write ``name?option=value``. One that is
+    called ``requirements`` gets those of the network instead, whose ``scale`` says what border to leave out, say."""
     better: Literal["lower", "higher"] = "lower"
     description: str = ""
     output: str = ""
@@ -263,13 +281,29 @@ class Task(_Spec):
     """``"module:class"`` with the steps of predict and of evaluation; the default runs ``module(*inputs)``."""
     pipeline_tag: str | None = None
     """The Hub's name for this task."""
+    dense: bool = False
+    """Whether outputs show what inputs show, place by place. Then the task has the options of :mod:`stzoo.tiling`, which
+    :meth:`stzoo.predictor.Pipeline.run` follows, and its pipeline is handed tensors that are on the CPU."""
     _references = ("pipeline",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.dense:
+            from stzoo.tiling import options
+
+            known = {item.name for item in self.options}
+            added = (item for item in options(self.inputs) if item.name not in known)
+            object.__setattr__(self, "options", (*self.options, *added))
         if not self.columns:
             own = {item.name: item for item in (*self.inputs, *self.outputs)}
             object.__setattr__(self, "columns", tuple(own.values()))
+        required = [not item.optional for item in self.inputs]
+        if required != sorted(required, reverse=True) or not any(required or [True]):
+            self._fail("inputs", "a required input, further ones, then the optional ones")
+
+    def sample(self, requirements: Requirements) -> tuple[Any, ...]:
+        """Deterministic values of the inputs that a prediction needs, in order; the optional ones are left out."""
+        return tuple(item.sample(requirements) for item in self.inputs if not item.optional)
 
 
 @dataclass(frozen=True)
@@ -288,6 +322,10 @@ class Architecture(_Spec):
     """``"module:class"`` of foreign checkpoint formats (:class:`stzoo.formats.Format`)."""
     pipeline: str | None = None
     """Overrides the task's pipeline."""
+    outputs: tuple[Field, ...] = ()
+    """What it gives besides the task's outputs: how sure it is, other answers. No data set has a truth for these."""
+    options: tuple[Field, ...] = ()
+    """What may be asked of it besides the task's options."""
     description: str = ""
     paper: str = ""
     skip_init: bool = True
@@ -296,6 +334,16 @@ class Architecture(_Spec):
     plugin: str = ""
     """Filled in by the registry."""
     _references = ("build", "recipe", "formats", "pipeline")
+
+    def refined(self, task: Task) -> Task:
+        """The task as this architecture does it. Raises SpecError if a name of its own is one of the task's."""
+        if not (self.outputs or self.options):
+            return task
+        for attribute in ("outputs", "options"):
+            taken = {item.name for item in (*task.inputs, *getattr(task, attribute))}
+            if clash := [item.name for item in getattr(self, attribute) if item.name in taken]:
+                self._fail(attribute, f"new to the task {task.name!r}, which has {clash[0]!r}")
+        return replace(task, outputs=(*task.outputs, *self.outputs), options=(*task.options, *self.options))
 
     def validate(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The full config with defaults filled in; raises ConfigError naming the key and what is accepted."""

@@ -38,13 +38,13 @@ def print_json(data: Any) -> None:
     print(json.dumps(as_plain(data), indent=2, ensure_ascii=False, default=str))
 
 
-def progress(items: Iterable[T], total: int, unit: str) -> Iterable[T]:
-    """``items``, with a progress bar on stderr if that is a terminal and there is more than one."""
+def progress(items: Iterable[T], total: int, unit: str, delay: float = 0) -> Iterable[T]:
+    """``items``, with a progress bar on stderr if that is a terminal and there is more than one; after ``delay`` seconds."""
     if total < 2 or not sys.stderr.isatty():
         return items
     from tqdm import tqdm
 
-    bar: Iterable[T] = tqdm(items, total=total, unit=unit, leave=False)
+    bar: Iterable[T] = tqdm(items, total=total, unit=unit, leave=False, delay=delay)
     return bar
 
 

@@ -16,11 +16,12 @@ from stzoo.testing.conformance import *  # noqa: F403 - collects the kit's tests
 
 SPECS = """\
 from stzoo import Architecture, Measurement, Metric, Model, Requirements, Task, Weights, hookimpl
-from stzoo.fields import Image
+from stzoo.fields import Image, Video
 
 @hookimpl
 def stzoo_tasks():
     yield Task("enhancement", "Make it better", (Image("image"),), (Image("result"),), metrics=(Metric("mse", "acme_network:mse"),))
+    yield Task("restoring", "Make it good again", (Video("video"),), (Video("result"),), dense=True)
 
 @hookimpl
 def stzoo_architectures():
@@ -39,6 +40,8 @@ def stzoo_architectures():
     yield named("tied", network="Tied")
     yield named("shared", network="Shared")
     yield named("forgetful", network="Extended", formats=["Forgetful"])
+    yield Architecture("seamless", "restoring", "acme_network:Seamless", {"width": 2})
+    yield Architecture("seams", "restoring", "acme_network:Seams", {"width": 2})
     yield named("leaky", recipe="Leaky")
     yield named("stuck", recipe="Stuck")
 """
@@ -97,6 +100,20 @@ class Tight(Network):
 class Shrinking(Network):
     def forward(self, image):
         return super().forward(image)[..., : image.shape[-1] // 2 * 2]
+
+class Seamless(Network):
+    def __init__(self, width):
+        super().__init__(width)
+        self.requirements = Requirements(channels=3, reach=2, reach_frames=1)
+    def forward(self, video):
+        frames = torch.cat((video[:, :1], video, video[:, -1:]), 1)
+        means = (frames[:, :-2] + frames[:, 1:-1] + frames[:, 2:]) / 3
+        return torch.stack([super(Seamless, self).forward(frame) for frame in means.unbind(1)], 1)
+
+class Seams(Seamless):
+    def __init__(self, width):
+        super().__init__(width)
+        self.requirements = Requirements(channels=3, reach=0, reach_frames=1)
 
 class Touchy(Network):
     def forward(self, image):
@@ -167,6 +184,7 @@ EXPECTED = {
     "drawn (untrained)": {"loading_without_initialisation", "save_and_load"},
     "tight (untrained)": {"minimum_size"},
     "shrinking (untrained)": {"any_size_comes_back"},
+    "seams (untrained)": {"no_seams"},
     "shared (untrained)": {"tied_tensors"},
     "forgetful (untrained)-Forgetful": {"official_format"},
     "leaky": {"recipe_trains"},

@@ -527,6 +527,24 @@ def test_without_datasets_the_command_is_told(tmp_path: Path, monkeypatch: pytes
 # --- the layout, told -------------------------------------------------------------------------------------------------
 
 
+def test_a_column_that_may_be_missing_needs_no_sub_folders(tmp_path: Path) -> None:
+    """Where only one column is given its files may lie in the folder itself, or in its own sub-folder; never in both."""
+    task = Task("guided", inputs=(Image("image"), Image("guide", optional=True)), outputs=(Image("image"),))
+    picture(tmp_path / "flat/a.png")
+    picture(tmp_path / "own/image/a.png")
+    for folder in ("image", "guide"):
+        picture(tmp_path / f"both/{folder}/a.png")
+    assert [name for name in ("flat", "own", "both") if open_data(tmp_path / name, task)[0]["guide"] is None] == [
+        "flat",
+        "own",
+    ]
+    assert open_data(tmp_path / "flat/a.png", task)[0]["image"].shape[1:] == (16, 24)
+    picture(tmp_path / "own/b.png")
+    with pytest.raises(errors.DatasetError, match="b.png is none of the columns' sub-folders"):
+        open_data(tmp_path / "own", task)
+    assert "image/ may be left out too" in layout.tree(task)
+
+
 def test_the_layout_is_drawn_from_the_columns(tmp_path: Path) -> None:
     assert layout.tree(CLIPS).splitlines()[2].split() == ["NAME.mp4", "one", "file", "for", "each", "example"]
     pairs = layout.tree(PAIRS)

@@ -18,10 +18,12 @@ from commandline import TINY, Cli, Install, run_python
 import stzoo
 from stzoo import errors
 from stzoo.data import open_data
-from stzoo.evaluation import Evaluation, ModelResult, Row, Summary, evaluate, measure, summarise
+from stzoo.evaluation import Evaluation, ModelResult, Row, Summary, evaluate, measure, metric_functions, summarise
+from stzoo.fields import Image
 from stzoo.hooks import Plugin
+from stzoo.measuring import NO_REQUIREMENTS, measure_one
 from stzoo.predictor import Predictor
-from stzoo.spec import Baseline, Metric, Task
+from stzoo.spec import Baseline, Metric, Requirements, Task
 from stzoo.testing.conformance import test_references as check_references
 from stzoo_video_prediction import metrics
 
@@ -296,6 +298,21 @@ def test_skill_is_the_share_of_the_baselines_error_that_is_gone(predictor: Predi
     assert evaluate(predictor, still).models[0].skill == {}, (
         "where persistence makes no error there is none to compare with"
     )
+
+
+def test_a_metric_may_ask_for_the_networks_requirements(monkeypatch: pytest.MonkeyPatch) -> None:
+    def inside(prediction: Any, target: Any, crop: int = -1, requirements: Requirements = NO_REQUIREMENTS) -> float:
+        return float(requirements.scale if crop < 0 else crop)
+
+    monkeypatch.setattr("stzoo.measuring.load_reference", lambda reference: inside)
+    task = Task("enlarging", outputs=(Image("image"),), metrics=(Metric("inside", "module:function"),))
+    needs, values = Requirements(scale=3), {"image": np.zeros((1, 4, 4))}
+    for name, wanted in (("inside", 3), ("inside?crop=0", 0), ("inside?crop=2", 2)):
+        functions, _ = metric_functions(task, [name], needs)
+        assert functions[name](values, values) == (wanted, None)
+    assert measure_one(task, values, values, needs)[0]["inside"].value == 3
+    with pytest.raises(errors.ConfigError, match="has no 'requirements'"):
+        metric_functions(task, ["inside?requirements=1"], needs)
 
 
 # --- intervals --------------------------------------------------------------------------------------------------------

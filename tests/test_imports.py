@@ -233,7 +233,7 @@ def test_a_model_whose_record_changed_is_imported_again(
 def test_two_at_once_convert_once(zoo: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
     original = formats.read_checkpoint
-    monkeypatch.setattr(formats, "read_checkpoint", lambda path: (read.append(path), original(path))[1])
+    monkeypatch.setattr(formats, "read_checkpoint", lambda path, *rest: (read.append(path), original(path, *rest))[1])
     zoo.wrongs = [("slow", 0.3)]
     model = stzoo.info(NAME)
     threads = [threading.Thread(target=imports.bring, args=(model,)) for _ in range(3)]

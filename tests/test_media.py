@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,52 @@ def test_sixteen_bit_pictures_keep_their_range(tmp_path: Path) -> None:
     np.testing.assert_allclose(read[0], values / 65535, atol=1e-6)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_sixteen_bits_are_written_and_read_in_any_colours(channels: int, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 65536, (channels, 9, 7)) / np.float32(65535)
+    media.write_image(image, tmp_path / "deep.png", bits=16)
+    np.testing.assert_allclose(media.read_image(tmp_path / "deep.png", "image"), image, atol=1e-7)
+    assert media.read_image(tmp_path / "deep.png", "image", 3).shape == (3, 9, 7)
+    media.write_image(image, tmp_path / "flat.png")
+    with Image.open(tmp_path / "flat.png") as flat, Image.open(tmp_path / "deep.png") as deep:
+        assert flat.size == deep.size == (7, 9), "Pillow reads it too"
+        assert flat.mode == {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+
+
+def test_sixteen_bits_become_eight_with_a_warning_without_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(0).random((3, 9, 7), dtype=np.float32)
+    media.write_image(image, tmp_path / "deep.png", bits=16)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.warns(UserWarning, match="only 8 of its 16 bits"):
+        found = media.read_image(tmp_path / "deep.png", "image")
+    np.testing.assert_allclose(found, image, atol=1 / 255)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_pictures_are_turned_as_their_exif_says(bits: int, tmp_path: Path) -> None:
+    pixels = np.zeros((8, 12, 3), np.uint8)
+    pixels[:, :6] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright: the left is the top
+    picture = Image.fromarray(pixels if bits == 8 else pixels[:, :, 0].astype(np.uint16) * 257)
+    picture.save(tmp_path / "held.png", exif=exif)
+    found = media.read_image(tmp_path / "held.png", "image")
+    assert found.shape[1:] == (12, 8) and found[:, :6].min() == 1 and found[:, 6:].max() == 0
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
+def test_transparency_is_kept_where_any_channels_will_do(mode: str, tmp_path: Path) -> None:
+    if mode == "P":
+        picture = Image.fromarray(np.arange(4, dtype=np.uint8).reshape(2, 2), "P")
+        picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255])
+        picture.info["transparency"] = 0
+    else:
+        picture = Image.new("RGBA", (2, 2), (10, 10, 10, 0)).convert(mode)
+    assert media.read_image(picture, "image").shape == (4, 2, 2)
+    assert media.read_image(picture, "image")[3, 0, 0] == 0
+    assert media.read_image(picture, "image", 3).shape == (3, 2, 2)
+
+
 def bad_inputs(tmp_path: Path) -> list[tuple[object, type[Exception], str]]:
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("this is not a film")
@@ -146,3 +193,5 @@ def test_padding_and_cropping_undo_each_other() -> None:
     np.testing.assert_array_equal(media.crop_like(padded, array, 4), array)
     enlarged = padded.repeat(2, -1).repeat(2, -2)
     assert media.crop_like(enlarged, array, 4).shape == (2, 3, 26, 36)
+    mirrored = media.pad_to_multiple(array, 4, "reflect")
+    np.testing.assert_array_equal(mirrored[..., 13:, :18], array[..., 11:8:-1, :])

@@ -292,7 +292,7 @@ class Fitted(Recipe):
     def fit(self, module, samples):
         x = sum((item["picture"] * item["scaled"]).sum() for item in samples)
         module.weight.data.fill_(float(x / sum((item["picture"] ** 2).sum() for item in samples)))
-        return {"samples": len(samples)}
+        return {"samples": len(samples), "drawn": float(torch.rand(()))}
 
 class Roles(Plain):
     roles = ("source", "target")
@@ -366,6 +366,26 @@ def test_a_closed_form_fit(toys: Path, tmp_path: Path) -> None:
     run = finetune("fitted", PAIRS, tmp_path / "run", **TOY)
     assert weights(run)["weight"] == pytest.approx(2)
     assert run.record["best"]["error"] == pytest.approx(0, abs=1e-6) and run.record["status"] == "finished"
+    again, other = (finetune("fitted", PAIRS, tmp_path / f"seed-{seed}", **TOY, seed=seed) for seed in (0, 1))
+    drawn = [next(entry["drawn"] for entry in item.metrics if "drawn" in entry) for item in (run, again, other)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_closed_form_fit_that_was_killed_starts_again(
+    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stzoo.training.checkpoints.save", killed)
+        with pytest.raises(Killed):
+            finetune("fitted", PAIRS, tmp_path / "run", **TOY)
+    run = finetune(data=PAIRS, output=tmp_path / "run", resume=True)
+    assert weights(run)["weight"] == pytest.approx(2) and run.record["status"] == "finished"
 
 
 def test_two_data_sets(toys: Path, tmp_path: Path) -> None:
@@ -391,15 +411,18 @@ def words_of(options: dict[str, Any]) -> list[str]:
     return ["--set", *found]
 
 
-def test_two_processes_are_a_larger_batch(toys: Path, tmp_path: Path) -> None:
-    """The same samples in the same order, the mean of their gradients, and an evaluation of every example once."""
+def folder_of_pairs(folder: Path) -> Path:
     for split, pairs in (("train", PAIRS), ("validation", PAIRS[:3])):
         for column in ("picture", "scaled"):
-            folder = tmp_path / "data" / split / column
-            folder.mkdir(parents=True)
+            (folder / split / column).mkdir(parents=True)
             for index, pair in enumerate(pairs):
-                np.save(folder / f"{index}.npy", pair[column])
-    data, variables = tmp_path / "data", {"PYTHONPATH": str(toys)}
+                np.save(folder / split / column / f"{index}.npy", pair[column])
+    return folder
+
+
+def test_two_processes_are_a_larger_batch(toys: Path, tmp_path: Path) -> None:
+    """The same samples in the same order, the mean of their gradients, and an evaluation of every example once."""
+    data, variables = folder_of_pairs(tmp_path / "data"), {"PYTHONPATH": str(toys)}
     done = torchrun(
         2, "finetune", "plain", "--data", data, "-o", tmp_path / "two", *words_of(TOY | {"batch_size": 1}), **variables
     )
@@ -411,6 +434,15 @@ def test_two_processes_are_a_larger_batch(toys: Path, tmp_path: Path) -> None:
     assert two.record["start"] == pytest.approx(one.record["start"], rel=1e-6)
     losses = [[entry["loss"] for entry in run.metrics if "loss" in entry] for run in (one, two)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_two_processes_take_over_a_closed_form_fit(toys: Path, tmp_path: Path) -> None:
+    data, words = folder_of_pairs(tmp_path / "data"), words_of(TOY)
+    done = torchrun(2, "finetune", "fitted", "--data", data, "-o", tmp_path / "run", *words, PYTHONPATH=str(toys))
+    assert done.returncode == 0, done.stderr
+    run = Run(tmp_path / "run")
+    assert weights(run)["weight"] == pytest.approx(2)
+    assert run.record["best"]["error"] == pytest.approx(0, abs=1e-6)  # of what both processes predict
 
 
 def test_one_process_where_two_were_asked_for(videos: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from stzoo.fields.base import Field as Field
 from stzoo.fields.base import suggestion as suggestion
 from stzoo.fields.depth import Depth as Depth
 from stzoo.fields.geometry import Scene as Scene
+from stzoo.fields.maps import Map as Map
 from stzoo.fields.masks import Mask as Mask
 from stzoo.fields.masks import VideoMask as VideoMask
 from stzoo.fields.pictures import Image as Image

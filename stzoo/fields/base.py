@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,9 +27,11 @@ def suggestion(name: str, known: Sequence[str]) -> str:
     import difflib
 
     lower = {item.lower(): item for item in known}
-    close = [lower[item] for item in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
+    close = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)
     if close:
-        return "Did you mean " + " or ".join(repr(item) for item in close) + "?"
+        likeness = [difflib.SequenceMatcher(None, item, name.lower()).ratio() for item in close]
+        meant = [lower[item] for item, ratio in zip(close, likeness, strict=True) if ratio > likeness[0] - 0.25]
+        return "Did you mean " + " or ".join(map(repr, meant)) + "?"
     shown = sorted(known)[:20]
     more = f" and {len(known) - 20} more" if len(known) > 20 else ""
     return f"Known: {', '.join(shown)}{more}" if known else "There are none"
@@ -41,6 +43,8 @@ class Field:
 
     name: str
     description: str = ""
+    optional: bool = field(default=False, kw_only=True)
+    """Whether a task's input, or a column, may be missing. Optional inputs come after all others."""
     suffixes: ClassVar[tuple[str, ...]] = ()
     """File endings :meth:`write` understands."""
     writing: ClassVar[tuple[Value, ...]] = ()

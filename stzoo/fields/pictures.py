@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from stzoo.errors import InputError
 from stzoo.fields.base import ARRAYS, IMAGES, VIDEOS, Field
-from stzoo.fields.values import Number, Size, Value
+from stzoo.fields.values import Choice, Number, Size, Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +25,9 @@ class Image(Field):
     """A picture: float32 array (C, H, W), values in [0, 1]."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".png", ".jpg", ".npy", ".npz")
+    writing: ClassVar[tuple[Value, ...]] = (
+        Choice("bits", "Bits for each colour of a written png", default=8, choices=(8, 16)),
+    )
     reads: ClassVar[tuple[str, ...]] = (*IMAGES, *ARRAYS)
     features: ClassVar[tuple[str, ...]] = ("Image",)
     loading: ClassVar[tuple[Value, ...]] = (RESIZE,)

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from stzoo.errors import DependencyMissing, InputError, MediaError
-from stzoo.fields import ARRAYS
+from stzoo.fields import ARRAYS, VIDEOS
 from stzoo.files import atomic_path
 from stzoo.media.decoding import (
     array_shape,
     channels_first,
     decode_clip,
+    decode_frames,
     decode_picture,
     file_of,
     frame_files,
@@ -29,6 +30,7 @@ from stzoo.media.decoding import (
     opened_picture,
     stacked,
 )
+from stzoo.media.deep import png_deep
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -102,6 +104,28 @@ def read_image(
         )
     array = array[None] if array.ndim == 2 else channels_first(array, channels)
     return resized(_checked(array, name, channels, source), size)
+
+
+def frames_of(value: Any, name: str, channels: int | None = None) -> Iterator[np.ndarray]:
+    """The frames of a clip one by one, float32 (C, H, W), read as they are asked for.
+
+    ``value``: an iterable of pictures as :func:`read_image` takes them, or a clip as :func:`read_video` takes it, of which
+    only video files and folders are not held as a whole. Raises InputError or MediaError.
+    """
+    file = file_of(value, name)
+    if file and file.suffix in VIDEOS:
+        for frame in decode_frames(file, name, channels):
+            yield _checked(frame, name, channels, str(file))
+    elif file and file.data is None and file.path.is_dir():
+        for path in frame_files(file.path, name):
+            yield read_image(path, name, channels)
+    elif file or hasattr(value, "shape"):
+        yield from read_video(value, name, channels)
+    elif isinstance(value, Iterable):
+        for index, frame in enumerate(value):
+            yield read_image(frame, f"{name}[{index}]", channels)
+    else:
+        raise InputError(f"{name} is a {type(value).__name__}", "Give a path, or an iterable of pictures")
 
 
 def count_frames(value: Any, name: str) -> int:
@@ -179,13 +203,13 @@ def check_size(array: np.ndarray, name: str, requirements: Requirements) -> None
 # --- fitting to the network -------------------------------------------------------------------------------------------
 
 
-def pad_to_multiple(array: np.ndarray, multiple: int) -> np.ndarray:
-    """Repeat the last rows and columns until height and width are multiples; anything that is no picture is left alone."""
+def pad_to_multiple(array: np.ndarray, multiple: int, padding: Literal["edge", "reflect"] = "edge") -> np.ndarray:
+    """Add rows and columns until height and width are multiples; anything that is no picture is left alone."""
     if multiple == 1 or getattr(array, "ndim", 0) < 3:
         return array
     below, right = (-array.shape[-2] % multiple, -array.shape[-1] % multiple)
     return (
-        np.pad(array, [(0, 0)] * (array.ndim - 2) + [(0, below), (0, right)], mode="edge") if below or right else array
+        np.pad(array, [(0, 0)] * (array.ndim - 2) + [(0, below), (0, right)], mode=padding) if below or right else array
     )
 
 
@@ -219,11 +243,14 @@ def sample_clip(frames: int, requirements: Requirements) -> np.ndarray:
 
 def to_uint8(array: np.ndarray) -> np.ndarray:
     """Values in [0, 1] to 0..255, rounded, clipped."""
-    return np.clip(np.rint(np.asarray(array, dtype=np.float32) * 255), 0, 255).astype(np.uint8)
+    scaled: np.ndarray = np.multiply(array, np.float32(255), dtype=np.float32)  # one copy: a picture may be large
+    np.rint(scaled, out=scaled)
+    np.clip(scaled, 0, 255, out=scaled)
+    return scaled.astype(np.uint8)
 
 
 def to_pil(image: np.ndarray) -> PILImage:
-    """(C, H, W) to a PIL image; two channels become red and green."""
+    """(C, H, W) to a PIL image; two channels become red and green, a fourth one is transparency."""
     from PIL import Image
 
     pixels = to_uint8(image)
@@ -231,26 +258,33 @@ def to_pil(image: np.ndarray) -> PILImage:
         return Image.fromarray(pixels[0])
     if pixels.shape[0] == 2:
         pixels = np.concatenate([pixels, np.zeros_like(pixels[:1])])
-    return Image.fromarray(pixels[:3].transpose(1, 2, 0))
+    return Image.fromarray(pixels[:4].transpose(1, 2, 0))
 
 
-def write_image(image: np.ndarray, path: Path) -> None:
-    """Write (C, H, W) as a picture or a NumPy file."""
-    with atomic_path(path) as temporary:
-        if path.suffix.lower() in ARRAYS:
-            write_array(image, temporary, "image")
-        else:
-            to_pil(image).save(temporary)
-
-
-def write_video(clip: np.ndarray, path: Path, *, fps: float = 10, scale: int = 1) -> None:
-    """Write (T, C, H, W) as mp4, gif, a png strip of all frames, npy or npz; ``scale`` enlarges frames by repeating pixels."""
+def write_image(image: np.ndarray, path: Path, *, bits: int = 8) -> None:
+    """Write (C, H, W) as a picture or a NumPy file. Of ``bits`` for each colour only png has 16, and jpg is never transparent."""
     suffix = path.suffix.lower()
     with atomic_path(path) as temporary:
         if suffix in ARRAYS:
-            write_array(clip, temporary, "video")
+            write_array(image, temporary, "image")
+        elif bits == 16 and suffix == ".png" and image.shape[0] != 2:
+            temporary.write_bytes(png_deep(image))
+        else:
+            picture = to_pil(image)
+            (picture if suffix == ".png" or picture.mode != "RGBA" else picture.convert("RGB")).save(temporary)
+
+
+def write_video(clip: Iterable[np.ndarray], path: Path, *, fps: float = 10, scale: int = 1) -> None:
+    """Write (T, C, H, W) as mp4, gif, a png strip of all frames, npy or npz; ``scale`` enlarges frames by repeating pixels.
+
+    ``clip``: an array, or any iterable of frames (C, H, W); an mp4 is written as they come.
+    """
+    suffix = path.suffix.lower()
+    with atomic_path(path) as temporary:
+        if suffix in ARRAYS:
+            write_array(_whole(clip), temporary, "video")
         elif suffix == ".png":
-            strip(clip).save(temporary)
+            strip(_whole(clip)).save(temporary)
         elif suffix == ".gif":
             frames = list(_enlarged(clip, scale))
             frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0)
@@ -258,7 +292,11 @@ def write_video(clip: np.ndarray, path: Path, *, fps: float = 10, scale: int = 1
             _encode_video(_enlarged(clip, scale), temporary, fps)
 
 
-def _enlarged(clip: np.ndarray, scale: int) -> Iterator[PILImage]:
+def _whole(clip: Iterable[np.ndarray]) -> np.ndarray:
+    return clip if isinstance(clip, np.ndarray) else np.stack(list(clip))
+
+
+def _enlarged(clip: Iterable[np.ndarray], scale: int) -> Iterator[PILImage]:
     for frame in clip:
         image = to_pil(frame)
         yield image if scale == 1 else image.resize((image.width * scale, image.height * scale), 0)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
 
 MAPS: dict[str, tuple[tuple[float, float, float], ...]] = {
     "viridis": (
@@ -49,3 +54,10 @@ def spread(values: np.ndarray) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = (float(item) for item in np.percentile(known, (1, 99)))
     return (low, high) if high > low else (low, low + (abs(low) or 1.0) * 1e-3)
+
+
+def heat(values: np.ndarray) -> PILImage:
+    """Numbers (H, W) of at least 0 as a picture, dark for 0, bright from the 99th percentile on."""
+    from PIL import Image
+
+    return Image.fromarray(coloured(np.asarray(values, np.float32) / max(spread(values)[1], 1e-12), "magma"))

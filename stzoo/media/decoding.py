@@ -20,11 +20,14 @@ import numpy as np
 from stzoo.errors import DependencyMissing, InputError, MediaError
 from stzoo.fields import ARRAYS, IMAGES, VIDEOS
 from stzoo.layout import natural
+from stzoo.media.deep import decode_deep, is_deep
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+ORIENTATION = 0x0112
+"""The EXIF tag that says how a camera was held."""
 CONTAINERS = "mov,avi,matroska,mpeg,mpegvideo,mpegts,m4v"
 """What FFmpeg may take a film for. Playlists and lists of files, whatever their ending, would make it open further files."""
 
@@ -155,6 +158,14 @@ def _decode_video(file: File, name: str, channels: int | None, start: int, stop:
     return clip[:, None] if clip.ndim == 3 else clip.transpose(0, 3, 1, 2)
 
 
+def decode_frames(file: File, name: str, channels: int | None) -> Iterator[np.ndarray]:
+    """The frames of a video file (C, H, W), uint8, one by one. Raises MediaError."""
+    with opened_film(file, name) as (container, stream):
+        for frame in container.decode(stream):
+            array = frame.to_ndarray(format="gray" if channels == 1 else "rgb24")
+            yield array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
 def _from_frame(container: Any, stream: Any, start: int) -> Iterator[Any]:
     """Frames from number ``start`` on. Seeks where the header proves that the frames' times are a grid without gaps."""
     step = 1 / (stream.average_rate * stream.time_base) if stream.average_rate and stream.time_base else 0
@@ -182,17 +193,29 @@ def opened_picture(file: File, name: str, how: str) -> Iterator[PILImage]:
 
 
 def decode_picture(file: File, name: str, channels: int | None) -> np.ndarray:
-    """A picture file as (C, H, W), with the ``channels`` asked for."""
+    """A picture file as (C, H, W), with the ``channels`` asked for, turned as its EXIF header says."""
+    from PIL import ImageOps
+
     with opened_picture(file, name, "decoded as a picture") as image:
-        return from_pil(image, channels)
+        of_16_bits = is_deep(image)  # before anything is decoded
+        turned = image.getexif().get(ORIENTATION, 1) != 1  # rare in 16 bits, of which then 8 are taken
+        deep = decode_deep(file.opened(), name) if of_16_bits and channels != 1 and not turned else None
+        if deep is None:
+            return from_pil(ImageOps.exif_transpose(image), channels)
+    wanted = channels or len(deep)
+    return deep[:wanted] if len(deep) >= wanted else np.concatenate([deep, np.full_like(deep[:1], 65535)])
 
 
 def from_pil(image: PILImage, channels: int | None) -> np.ndarray:
-    """A PIL image as (C, H, W), with the ``channels`` asked for; 16-bit greys keep their bits."""
+    """A PIL image as (C, H, W), with the ``channels`` asked for; 16-bit greys keep their bits.
+
+    Where any number will do: 1 of greys, 4 of what has transparent parts, 3 of everything else.
+    """
     if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip 16-bit greys at 255
         grey = np.asarray(image).astype(np.uint16)[None]
         return np.repeat(grey, channels, axis=0) if channels == 3 else grey
-    mode = MODES.get(channels or 0) or ("L" if image.mode in ("1", "L", "F") else "RGB")
+    own = "RGBA" if image.has_transparency_data else "L" if image.mode in ("1", "L", "F") else "RGB"
+    mode = MODES.get(channels or 0) or own
     array = np.asarray(image.convert(mode))
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
 

@@ -164,4 +164,4 @@ def stzoo_saved(stzoo_predictor: Predictor) -> Iterator[Predictor]:
 def samples(predictor: Predictor, size: tuple[int, int] | None = None) -> tuple[Any, ...]:
     """The task's deterministic inputs, at another height and width where given."""
     wanted = replace(predictor.requirements, native_size=size) if size else predictor.requirements
-    return tuple(item.sample(wanted) for item in predictor.task.inputs)
+    return predictor.task.sample(wanted)

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import stzoo
-from stzoo import tensorfile
+from stzoo import tensorfile, tiling
 from stzoo.cards import model_card
 from stzoo.costs import costs
 from stzoo.errors import DependencyMissing, InputError, StzooError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from stzoo.predictor import Prediction, Predictor
+    from stzoo.recipe import Recipe
 
 # --- the plugin -------------------------------------------------------------------------------------------------------
 
@@ -340,6 +341,50 @@ def test_any_size_comes_back(stzoo_predictor: Predictor) -> None:
         assert value.shape[-2:] == wanted, f"{name} of an input of {odd} is {value.shape[-2:]}, not {wanted}"
 
 
+def test_no_seams(stzoo_predictor: Predictor) -> None:
+    """A picture in tiles gives what it gives as a whole, up to what the requirements state; and a clip in windows."""
+    options = {item.name for item in stzoo_predictor.task.options} if stzoo_predictor.task.dense else set()
+    needs, checked = stzoo_predictor.requirements, False
+    if "tile" in options and needs.reach is not None:
+        _, overlap = tiling.settings(needs, {"tile": 0}, 0, 0)
+        tile = needs.multiple * math.ceil(max(needs.minimum, 2 * overlap, 16) / needs.multiple)
+        given = tuple(map(_textured, samples(stzoo_predictor, (tile + 1, tile + 2))))
+        checked = True
+        _check_seams(stzoo_predictor, given, {"tile": tile}, {"tile": 0}, "reach")
+    if "window" in options and needs.reach_frames is not None:
+        window = max(2 * tiling.overlap_for(needs.reach_frames), 2)
+        given = tuple(_textured(_longer(value, window + 1)) for value in samples(stzoo_predictor))
+        checked = True
+        _check_seams(stzoo_predictor, given, {"window": window}, {"window": 0}, "reach_frames")
+    if not checked:
+        pytest.skip("it needs its input as a whole")
+
+
+def _check_seams(
+    predictor: Predictor, given: tuple[Any, ...], parts: dict[str, int], whole: dict[str, int], reach: str
+) -> None:
+    found = difference(predictor.predict(*given, **parts), predictor.predict(*given, **whole))
+    seam, needs = predictor.requirements.seam, getattr(predictor.requirements, reach)
+    assert found <= seam, (
+        f"with {parts}, outputs are off by {found:.2g} of their largest magnitude, seam={seam:g} is stated: "
+        f"does an output depend on what is further away than {reach}={needs}?"
+    )
+
+
+def _textured(value: Any) -> Any:
+    """Pictures with detail everywhere, which smooth ones lack."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.ndim < 3:
+        return value
+    return value * np.random.default_rng(0).uniform(0.5, 1, np.shape(value)).astype(value.dtype)
+
+
+def _longer(value: Any, frames: int) -> Any:
+    """A clip, forth and back until it is long enough; anything else as it is."""
+    if not isinstance(value, np.ndarray) or value.ndim != 4:
+        return value
+    return np.concatenate([value, value[::-1]] * frames)[:frames]
+
+
 TOLERANCES = {"float32": 0.0, "float16": 0.01, "bfloat16": 0.05}
 """Largest difference from the float32 outputs, as a part of their largest magnitude."""
 
@@ -374,11 +419,17 @@ STEPS = 10
 
 
 def test_recipe_trains(stzoo_learner: Architecture) -> None:
-    """Losses are finite, every trainable parameter gets a gradient, and the loss on one batch falls within ten steps."""
+    """Losses are finite, every trainable parameter gets a gradient, and the loss on one batch falls within ten steps.
+
+    A closed-form recipe changes the network, keeps its shapes and numbers finite, and learns the same when it learns again.
+    """
     predictor = Subject(stzoo_learner).predictor()
     assert stzoo_learner.recipe
     recipe, module = load_reference(stzoo_learner.recipe)(), predictor.module.train()
     batch = recipe.sample_batch(module)
+    if recipe.closed_form:
+        _check_fit(recipe, module, batch)
+        return
     schedules = recipe.optimizers(module, STEPS)
     totals: list[float] = []
     for step in range(STEPS):
@@ -398,6 +449,23 @@ def test_recipe_trains(stzoo_learner: Architecture) -> None:
             optimizer.zero_grad()
             schedule.step()
     raise AssertionError(f"the loss does not fall within {STEPS} steps on one batch: {totals}")
+
+
+def _check_fit(recipe: Recipe, module: nn.Module, samples: Any) -> None:
+    untrained, results = copy.deepcopy(module.state_dict()), []
+    for _ in range(2):
+        torch.manual_seed(0)
+        numbers = recipe.fit(module, samples)
+        wrong = [name for name, number in numbers.items() if not math.isfinite(number)]
+        wrong += [name for name, tensor in module.state_dict().items() if not torch.isfinite(tensor).all()]
+        assert not wrong, f"not finite: {', '.join(wrong)}"
+        results.append(copy.deepcopy(module.state_dict()))
+    first, second = results
+    other = [name for name in untrained if first[name].shape != untrained[name].shape]
+    assert not other, f"other shapes than the config says: {', '.join(other)}"
+    assert any(not torch.equal(first[name], untrained[name]) for name in untrained), "fit() changes nothing"
+    other = [name for name in first if not torch.equal(first[name], second[name])]
+    assert not other, f"from the same data and seed, fit() learns other {', '.join(other)}"
 
 
 def _check_gradients(module: nn.Module, exempt: tuple[str, ...]) -> None:

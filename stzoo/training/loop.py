@@ -147,9 +147,11 @@ class _Trainer:
         if plugin is not None:  # told here, since no data loader is prepared that would tell it
             plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = self.options["batch_size"]
         step = _Step(self.module, recipe, self.companions)
-        prepared = accelerator.prepare(step, *(optimizer for optimizer, _ in pairs))
         self.optimizers: list[Any]
-        self.step_module, *self.optimizers = prepared if pairs else [prepared]
+        if recipe.closed_form:  # no gradients to be shared
+            self.step_module, self.optimizers = accelerator.prepare_model(step, evaluation_mode=True), []
+        else:
+            self.step_module, *self.optimizers = accelerator.prepare(step, *(optimizer for optimizer, _ in pairs))
 
     @property
     def sharded(self) -> bool:
@@ -303,16 +305,21 @@ class _Trainer:
         )
 
     def _fit(self) -> None:
-        """Closed-form learning, on the main process."""
+        """Closed-form learning, on the main process; the others take over what it learnt."""
+        from accelerate.utils import broadcast
+
         progress, started = self.watch.progress, time.perf_counter()
         [source] = self.job.sources.values()
+        batches.seed_everything(self.options["seed"], 0)
         found = dict(self.recipe.fit(self.module, source.items)) if self.accelerator.is_main_process else {}
         progress.step, progress.seconds = 1, time.perf_counter() - started
         self.watch.write({"step": 1, "seconds": round(progress.seconds, 3)} | found)
-        self.accelerator.wait_for_everyone()
+        if self.accelerator.num_processes > 1:
+            for tensor in self.module.state_dict().values():
+                tensor.copy_(broadcast(tensor.clone(), from_process=0))
         self._evaluate()
-        self._checkpoint()
         self.watch.keep("last", self._current())
+        self._checkpoint()
 
     def _evaluate(self) -> dict[str, float]:
         return self.watch.evaluate(self._current(), sharded=self.sharded)

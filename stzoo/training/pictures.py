@@ -24,7 +24,7 @@ def draw_predictions(
     figures = []
     for row in rows:
         inputs, truth = predictor.pipeline.example(row, options)
-        items = [tuple(inputs[item.name] for item in predictor.task.inputs)]
+        items = [tuple(inputs.get(item.name) for item in predictor.task.inputs)]
         figures += [item.figure(truth) for item in predictor.predict_batch(items, **options)]
     if not figures:
         return None

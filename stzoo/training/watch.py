@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stzoo import __version__, errors, files
+from stzoo.registry import as_plain
 from stzoo.training import checkpoints, pictures
 from stzoo.training.job import Job, Plan, Progress
 from stzoo.training.request import as_text
@@ -209,4 +210,5 @@ class Watch:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if isinstance(value, (int, float, str, bool, list, tuple))}
+    kinds = (int, float, str, bool, list, tuple)
+    return {key: as_plain(value) for key, value in values.items() if isinstance(value, kinds)}

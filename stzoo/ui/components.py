@@ -52,7 +52,7 @@ class Widget:
 
     @property
     def label(self) -> str:
-        return self.field.name.replace("_", " ").capitalize()
+        return self.field.name.replace("_", " ").capitalize() + " (optional)" * self.field.optional
 
     @property
     def follows(self) -> str:

@@ -1,4 +1,6 @@
-"""Depth in a browser: its very numbers are sent, so that colours, range and the value under the cursor are made there."""
+"""Depth and other maps in a browser: their very numbers are sent, so that colours, range and the value under the cursor are
+made there.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,11 @@ from stzoo.ui.running import given_file
 from stzoo.ui.sheets import drawn
 
 PIXELS = 2**21
-"""Pixels of a depth map that are sent to be looked at; of larger ones every second, third … row and column."""
+"""Pixels of a map that are sent to be looked at; of larger ones every second, third … row and column."""
 
 
-class DepthWidget(PictureWidget):
-    """A depth map in colours, with a scale, and the value under the cursor."""
-
-    def read(self, value: Any) -> Any:
-        file = File(Path(given_file(value, self.field.name)))
-        if file.suffix in ARRAYS:
-            self.refuse_array(file)
-        else:
-            self.refuse(1, *depths.shape_of(file, self.field.name))
-        return self.field.read(value, self.requirements)
+class MapWidget(PictureWidget):
+    """A number for every pixel in colours, with a scale, and the value under the cursor."""
 
     def display(self, *, before: bool = False) -> list[Any]:
         return [drawn(self.label, "stzoo-depth", "frames.js", "depth.js", css="plots.css", maps=MAPS)]
@@ -57,3 +51,15 @@ class DepthWidget(PictureWidget):
                 "unknown": float(np.isnan(value).mean()),
             }
         ]
+
+
+class DepthWidget(MapWidget):
+    """A depth map, which may also be given."""
+
+    def read(self, value: Any) -> Any:
+        file = File(Path(given_file(value, self.field.name)))
+        if file.suffix in ARRAYS:
+            self.refuse_array(file)
+        else:
+            self.refuse(1, *depths.shape_of(file, self.field.name))
+        return self.field.read(value, self.requirements)

@@ -212,7 +212,8 @@ def _filling(subject: Subject, index: int, example: Example, button: Any, asked:
     def fill() -> Any:
         with told(subject.name):
             values, folder = example.values(), new_folder()
-            held = [item.example(values[item.field.name], folder) for item in subject.inputs]
+            given = [(item, values.get(item.field.name)) for item in subject.inputs]
+            held = [None if value is None else item.example(value, folder) for item, value in given]
             found = [*held, *asked.chosen(index, held)]
             return found if len(found) > 1 else found[0]
 
@@ -321,6 +322,7 @@ def _signature(subject: Subject) -> inspect.Signature:
     parameters: dict[str, inspect.Parameter] = {}
     for item in (*subject.inputs, *subject.options):
         name = item.field.name if item.field.name not in parameters else f"{item.field.name}_option"
-        default = getattr(item.field, "default", None) if item in subject.options else inspect.Parameter.empty
+        free = item in subject.options or item.field.optional
+        default = getattr(item.field, "default", None) if free else inspect.Parameter.empty
         parameters[name] = inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
     return inspect.Signature(list(parameters.values()))

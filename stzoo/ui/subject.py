@@ -12,7 +12,7 @@ from stzoo import api, errors
 from stzoo.fields import Field, Value
 from stzoo.measuring import checksum
 from stzoo.registry import registry
-from stzoo.spec import Architecture, Dataset, Model, Requirements, Task, load_reference
+from stzoo.spec import Architecture, Dataset, Model, Requirements, load_reference
 from stzoo.ui.components import Widget, widget
 from stzoo.ui.limits import Limits
 
@@ -41,8 +41,8 @@ class Subject:
     """What ``stzoo.load`` takes."""
 
     def __post_init__(self) -> None:
-        self.task = registry().get(Task, self.model.task)
         self.architecture: Architecture = registry().architecture_of(self.model)
+        self.task = registry().task_of(self.architecture)
         self.requirements = self.model.requirements or Requirements()
         self.inputs = self._widgets(self.task.inputs)
         self.options = self._widgets(self.task.options)
@@ -82,14 +82,18 @@ class Subject:
                 terms = f" ({data.license})" if data.license else ""
                 label, name = f"{data.name}, first test example{terms}", data.name
                 yield Example(label, lambda: self._first(name)[0], lambda options: self._truth(name, options))
-        if all(type(item.field).sample is not Field.sample for item in self.inputs):
+        if all(type(item.field).sample is not Field.sample for item in self.inputs if not item.field.optional):
             yield Example("Synthetic test pattern", self._sample)
 
     def _first(self, dataset: str, options: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Inputs and truth of a data set's first test example; ``options``: else their defaults."""
         whole = replace(self.requirements, frames_in=None)  # an example is longer than what the network is given of it
         raw = api.dataset(dataset, "test")[0]
-        row = {item.name: item.read(raw[item.name], whole) for item in self.task.columns if item.name in raw}
+        row = {
+            item.name: item.read(raw[item.name], whole)
+            for item in self.task.columns
+            if item.name in raw and not (item.optional and raw[item.name] is None)
+        }
         pipeline = load_reference(self.architecture.pipeline or self.task.pipeline)(self.task, self.requirements)
         defaults = {item.name: getattr(item, "default", None) for item in self.task.options}
         found: tuple[dict[str, Any], dict[str, Any]] = pipeline.example(row, defaults | dict(options or {}))
@@ -102,19 +106,26 @@ class Subject:
         return truth
 
     def _sample(self) -> dict[str, Any]:
-        return {item.field.name: item.field.sample(self.requirements) for item in self.inputs}
+        needed = [item.field for item in self.inputs if not item.field.optional]
+        return {item.name: item.sample(self.requirements) for item in needed}
 
     def given(self, values: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
         """What ``predict`` takes, from what the components hold."""
         count = len(self.inputs)
-        inputs = [item.read(value) for item, value in zip(self.inputs, values[:count], strict=True)]
+        held = zip(self.inputs, values[:count], strict=True)
+        inputs = [None if _left_out(item, value) else item.read(value) for item, value in held]
         options = {item.field.name: item.read(value) for item, value in zip(self.options, values[count:], strict=True)}
         return inputs, options
 
     def code(self, name: str, values: Sequence[Any]) -> str:
         """Python that makes the prediction of these values."""
         count = len(self.inputs)
-        inputs = [_literal(item, value) for item, value in zip(self.inputs, values[:count], strict=True)]
+        held = zip(self.inputs, values[:count], strict=True)
+        inputs = [
+            f"{item.field.name}=" * item.field.optional + _literal(item, value)
+            for item, value in held
+            if not _left_out(item, value)
+        ]
         chosen = []
         for item, value in zip(self.options, values[count:], strict=True):
             try:
@@ -132,6 +143,11 @@ class Subject:
             else:
                 lines.append(f'print(prediction["{item.field.name}"])')
         return "\n".join(lines) + "\n"
+
+
+def _left_out(item: Widget, value: Any) -> bool:
+    """Whether the component of an optional input holds nothing."""
+    return item.field.optional and value in (None, "", [])
 
 
 def _python(value: Any) -> str:

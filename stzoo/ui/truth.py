@@ -109,7 +109,9 @@ class Asked:
         def forget(*values: Any) -> list[Any]:
             *held, memory = values
             known = memory["digest"] if memory else None
-            digest = self.digest(held) if all(item not in (None, "", []) for item in held) else known
+            given = zip(self.subject.inputs, held, strict=True)
+            whole = all(value not in (None, "", []) for item, value in given if not item.field.optional)
+            digest = self.digest(held) if whole else known
             if digest == known:
                 return [gr.skip() for _ in self.components]
             kept = gr.skip() if known is None else None
@@ -234,7 +236,7 @@ class Compared:
         notes = [f"Compared with the truth {truth.source}."]
         found: dict[str, Summary] = {}
         try:
-            found, missing = measure_one(task, outputs, truth.values)
+            found, missing = measure_one(task, outputs, truth.values, self.subject.requirements)
             notes += [f"{name} was not computed: {reason}." for name, reason in missing.items()]
         except Exception as problem:  # of a plugin's metric
             notes.append(f"The metrics were not computed: {_told(problem)}.")

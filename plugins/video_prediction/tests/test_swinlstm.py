@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import stzoo
 from stzoo.errors import ConfigError, FormatError, InputError
-from stzoo_video_prediction.linear import Linear
+from stzoo.linear import Linear
 from stzoo_video_prediction.swinlstm import PUBLISHED, OfficialSwinLSTM, Plan, SwinLSTM, SwinLSTMRecipe
 
 GOLDENS = Path(__file__).parent / "goldens"

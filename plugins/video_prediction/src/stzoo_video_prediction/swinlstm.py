@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stzoo.errors import ConfigError, FormatError, InputError
-from stzoo_video_prediction.linear import Linear
+from stzoo.linear import Linear
 from stzoo_video_prediction.openstl import check_tensors, shortest_ratio
 from stzoo_video_prediction.recipe import VideoPredictionRecipe
 

@@ -1,0 +1,481 @@
+"""Large pictures and long clips through networks that look at a part of them at a time.
+
+A picture is cut into tiles that share ``overlap`` pixels with their neighbours. Where a tile was cut, the network sees no
+surroundings: the outer three eighths of what two tiles share are taken from the other one, and in the quarter between, one
+fades into the other, with weights that sum to one. So a network whose receptive field has a radius of at most 3/8 of the
+overlap gives what it gives for the whole picture, up to rounding. A clip is cut into windows of frames in the same way.
+
+Pictures and outputs stay on the CPU; tiles go to the network's device one by one. No array library is imported when this
+module is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stzoo import terminal
+from stzoo.errors import InputError
+from stzoo.fields import Field, Number, Value, Video
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from stzoo.spec import Requirements
+
+log = logging.getLogger("stzoo")
+
+T = TypeVar("T")
+Outputs = dict[Any, Any]
+"""Tensors by name, or by place for a network that returns a tuple; under None the only one."""
+
+TILE = Number(
+    "tile",
+    "Height and width in pixels of the tiles that a picture is cut into; 0: none. Default: as the model states, where a "
+    "picture is larger",
+    minimum=0,
+    integer=True,
+)
+OVERLAP = Number(
+    "overlap", "Pixels that neighbouring tiles share. Default: as the model states", minimum=0, integer=True
+)
+WINDOW = Number(
+    "window",
+    "Frames of a clip that are predicted at once; 0: all. Default: as the model states",
+    minimum=0,
+    integer=True,
+)
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+"""What PyTorch's allocators and libraries say, CPU included, where they raise a plain RuntimeError."""
+
+
+def options(inputs: Iterable[Field]) -> tuple[Value, ...]:
+    """The options of a dense task with these inputs."""
+    return (TILE, OVERLAP, WINDOW) if any(isinstance(item, Video) for item in inputs) else (TILE, OVERLAP)
+
+
+def overlap_for(reach: int) -> int:
+    """The pixels (or frames) that neighbours must share for a receptive field of this radius."""
+    return math.ceil(Fraction(8 * reach, 3))
+
+
+def settings(needs: Requirements, given: Mapping[str, Any], height: int, width: int) -> tuple[int, int]:
+    """Tile (0: none) and overlap, in pixels, for a picture of this size.
+
+    ``given``: the options; what they leave open is as the network states: pictures of up to ``needs.tile`` squared pixels
+    are not cut. Raises InputError where tile and overlap do not go together, or the network needs whole pictures.
+    """
+    tile, overlap = given.get("tile"), given.get("overlap")
+    if needs.reach is None:
+        if tile:
+            raise InputError(f"tile={tile}: this model needs a picture as a whole", "Leave the tile out")
+        return 0, 0
+    overlap = _up(overlap_for(needs.reach) if overlap is None else overlap, needs.multiple)
+    if tile is None:
+        tile = needs.tile if height * width > needs.tile**2 else 0
+    least = max(needs.minimum, needs.multiple, 2 * overlap)
+    if tile and tile < least:
+        why = f"with an overlap of {overlap}" if least == 2 * overlap else "for this model"
+        raise InputError(f"tile={tile} is too small {why}", f"Give at least {least}, or 0 for none")
+    return tile, overlap
+
+
+def _up(value: float | Fraction, multiple: int) -> int:
+    return math.ceil(Fraction(value) / multiple) * multiple
+
+
+def cuts(length: int, size: int, overlap: int, multiple: int = 1, minimum: int = 1) -> list[range]:
+    """Parts of equal length, of ``minimum`` to ``size``, that cover ``range(length)`` and share at least ``overlap``.
+
+    All start and end at multiples of ``multiple``, to which ``overlap`` and ``minimum`` are rounded up, and ``size`` down; the
+    last part may so end beyond ``length``. Raises ValueError where ``size`` is smaller than twice ``overlap``.
+    """
+    whole, overlap, size = _up(length, multiple), _up(overlap, multiple), size // multiple * multiple
+    if size >= whole:
+        return [range(whole)]
+    if size < 2 * overlap:
+        raise ValueError(f"parts of {size} cannot share {overlap} with each of their neighbours")
+    count = math.ceil(Fraction(whole - overlap, size - overlap))
+    even = _up(Fraction(whole + (count - 1) * overlap, count), multiple)
+    size = min(size, max(even, _up(minimum, multiple)))
+    count = math.ceil(Fraction(whole - overlap, size - overlap))
+    starts = [min(index * (size - overlap), whole - size) for index in range(count)]
+    return [range(start, start + size) for start in starts]
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What of a part's output goes into the whole's: places ``range(start, stop)`` of the whole, faded in and out."""
+
+    start: int
+    stop: int
+    fade_in: int
+    fade_out: int
+
+    @property
+    def fades(self) -> bool:
+        return bool(self.fade_in or self.fade_out)
+
+    def weights(self) -> Tensor:
+        import torch
+
+        weights = torch.ones(self.stop - self.start)
+        if self.fade_in:
+            weights[: self.fade_in] = _ramp(self.fade_in)
+        if self.fade_out:
+            weights[-self.fade_out :] = 1 - _ramp(self.fade_out)
+        return weights
+
+
+def _ramp(length: int) -> Tensor:
+    import torch
+
+    return (torch.arange(length) + 0.5) / length
+
+
+def _shares(parts: Sequence[range], length: int, overlap: int, scale: Fraction, fade: bool) -> list[_Share]:
+    """For each part its share of ``length * scale`` places (rounded down)."""
+    ramp = int(overlap * scale) // 4 if fade else 0
+    ends = [(0, 0)]  # where the shares meet: start of the fading, and its length
+    for one, two in itertools.pairwise(parts):
+        ends.append((int((two.start + one.stop) * scale - ramp) // 2, ramp))
+    ends.append((int(length * scale), 0))
+    return [_Share(start, stop + out, into, out) for (start, into), (stop, out) in itertools.pairwise(ends)]
+
+
+def run(
+    function: Callable[..., Any],
+    pictures: Sequence[Tensor],
+    needs: Requirements,
+    given: Mapping[str, Any],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Any:
+    """``function(*pictures)`` as :func:`tiled` computes it, a clip (B, T, C, H, W) in windows too, as network and options say.
+
+    ``given``: the options. Raises InputError as :func:`settings`, :func:`tiled` and :func:`windows` do.
+    """
+    import torch
+
+    tile, overlap = settings(needs, given, *pictures[0].shape[-2:])
+
+    def at_once(*parts: Tensor) -> Any:
+        return tiled(
+            function,
+            *parts,
+            tile=tile,
+            overlap=overlap,
+            multiple=needs.multiple,
+            padding=needs.padding,
+            minimum=needs.minimum,
+            halve=needs.reach is not None,
+            device=device,
+            dtype=dtype,
+        )
+
+    window, shared = frames_at_once(needs, given) if pictures[0].ndim == 5 else (0, 0)
+    length = pictures[0].shape[1]
+    if not window or length <= window:
+        return at_once(*pictures)
+
+    def some(places: list[int]) -> Outputs:
+        frames = slice(places[0], places[-1] + 1)
+        found = _named(at_once(*(item[:, frames] if item.ndim == 5 else item for item in pictures)))
+        times.append(Fraction(next(iter(found.values())).shape[1], len(places)))
+        return {name: output.transpose(0, 1) for name, output in found.items()}
+
+    times: list[Fraction] = []
+    wholes: Outputs = {}
+    for place, frame in enumerate(windows(some, range(length), window, shared)):
+        for name, output in frame.items():
+            if name not in wholes:
+                shape = (len(output), int(length * times[0]), *output.shape[1:])
+                wholes[name] = torch.empty(shape, dtype=output.dtype)
+            wholes[name][:, place] = output
+    return _as_returned(wholes)
+
+
+def frames_at_once(needs: Requirements, given: Mapping[str, Any]) -> tuple[int, int]:
+    """Frames of a window (0: all of the clip), and how many neighbouring windows share. Raises InputError."""
+    window = given.get("window")
+    if needs.reach_frames is None:
+        if window:
+            raise InputError(f"window={window}: this model needs a clip as a whole", "Leave the window out")
+        return 0, 0
+    shared = overlap_for(needs.reach_frames)
+    if window is None:
+        return max(needs.window, 2 * shared), shared
+    if window and window < 2 * shared:
+        raise InputError(
+            f"window={window} is too small: windows share {shared} frames", f"Give at least {2 * shared}, or 0 for all"
+        )
+    return window, shared
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def tiled(
+    function: Callable[..., Any],
+    *pictures: Tensor,
+    tile: int = 0,
+    overlap: int = 0,
+    multiple: int = 1,
+    padding: str = "edge",
+    minimum: int = 1,
+    halve: bool = True,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Any:
+    """``function(*pictures)``, computed tile by tile: a tensor, or a tuple or mapping of tensors, on the CPU.
+
+    Args:
+        function: maps tensors (..., H, W) to tensors (..., sH, sW). The scale s, which each output has its own of, is any
+            fraction that makes ``multiple * s`` whole.
+        pictures: (..., H, W). Those after the first may be larger or smaller than it, by a whole factor: they are cut in
+            the same places.
+        tile: most pixels of a tile's height and width; 0 for no tiles.
+        overlap: pixels that neighbouring tiles share.
+        multiple: tiles start and end at multiples of this; beyond the lower and right border edges are repeated, or the
+            picture is mirrored (``padding="reflect"``), to get there.
+        minimum: no tile is smaller than this, if the picture is not.
+        halve: whether a tile that memory does not suffice for is cut in four and tried again, and those after it alike.
+        device, dtype: where tiles go, and as what; default: as they are.
+
+    Outputs have ``floor(H * s)`` rows and ``floor(W * s)`` columns. Half precision becomes float32. Numbers without a
+    fraction, such as classes, are not blended: each is that of one tile. The same arguments give the same outputs, bit for
+    bit. On a terminal, a bar with the time left is shown where there is more than one tile.
+
+    Raises InputError where sizes do not fit together, and where memory does not suffice for the smallest tile.
+    """
+    job = _Job(function, _up(overlap, multiple), multiple, padding, minimum, halve, device, dtype)
+    outputs = job.cut(pictures, tile or max(pictures[0].shape[-2:]) + multiple)
+    return _as_returned(outputs)
+
+
+@dataclass
+class _Job:
+    function: Callable[..., Any]
+    overlap: int
+    multiple: int
+    padding: str
+    minimum: int
+    halve: bool
+    device: torch.device | str | None
+    dtype: torch.dtype | None
+    largest: float = math.inf
+    """Side of the largest tile that is tried; falls when memory does not suffice."""
+
+    def cut(self, pictures: Sequence[Tensor], size: int) -> Outputs:
+        """Outputs for pictures, in tiles of at most this size."""
+        height, width = pictures[0].shape[-2:]
+        rows, columns = (cuts(length, size, self.overlap, self.multiple, self.minimum) for length in (height, width))
+        places = list(itertools.product(range(len(rows)), range(len(columns))))
+        wholes: dict[Any, _Whole] = {}
+        for row, column in terminal.progress(places, len(places), "tile", delay=1):
+            tile = [_part(picture, (height, width), (rows[row], columns[column]), self.padding) for picture in pictures]
+            outputs = self.run(tile)
+            if len(places) == 1:
+                return {
+                    name: _cropped(output, (height, width), (rows[0], columns[0])) for name, output in outputs.items()
+                }
+            for name, output in outputs.items():
+                if name not in wholes:
+                    wholes[name] = _Whole(output, (height, width), (rows, columns), self.overlap, self.multiple)
+                wholes[name].add(output, row, column)
+        return {name: whole.tensor for name, whole in wholes.items()}
+
+    def run(self, tile: Sequence[Tensor]) -> Outputs:
+        """Outputs for a tile; where memory does not suffice, cut in four, again and again."""
+        side = max(tile[0].shape[-2:])
+        if side <= self.largest:
+            if (outputs := self.attempt(tile)) is not None:
+                return outputs
+            smaller = _up(Fraction(side + self.overlap, 2), self.multiple)
+            if not self.halve or not max(self.minimum, 2 * self.overlap) <= smaller < side:
+                size = "x".join(map(str, reversed(tile[0].shape[-2:])))
+                raise InputError(
+                    f"memory does not suffice for {size} pixels at once", "Give a smaller input, or use another device"
+                )
+            log.warning("memory does not suffice for %d pixels at once: going on with tiles of %d", side, smaller)
+            self.largest = smaller
+        return self.cut(tile, int(self.largest))
+
+    def attempt(self, tile: Sequence[Tensor]) -> Outputs | None:
+        """Outputs on the CPU; None where memory did not suffice."""
+        import torch
+
+        try:
+            found = _named(self.function(*(item.to(self.device, self.dtype, copy=True) for item in tile)))
+            full = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
+            return {name: item.to("cpu", full.get(item.dtype, item.dtype)) for name, item in found.items()}
+        except (RuntimeError, MemoryError) as problem:
+            if not out_of_memory(problem):
+                raise
+        if torch.cuda.is_available():  # here, where the traceback no longer holds the tensors
+            torch.cuda.empty_cache()
+        return None
+
+
+def out_of_memory(problem: BaseException) -> bool:
+    """Whether an exception says that a device, or the CPU, has no memory left."""
+    import torch
+
+    said = isinstance(problem, RuntimeError) and any(text in str(problem) for text in _OUT_OF_MEMORY)
+    return said or isinstance(problem, (torch.OutOfMemoryError, MemoryError))
+
+
+def _named(outputs: Any) -> Outputs:
+    if isinstance(outputs, Mapping):
+        return dict(outputs)
+    return dict(enumerate(outputs)) if isinstance(outputs, (tuple, list)) else {None: outputs}
+
+
+def _as_returned(outputs: Outputs) -> Any:
+    if None in outputs:
+        return outputs[None]
+    return tuple(outputs.values()) if all(isinstance(name, int) for name in outputs) else outputs
+
+
+Size = tuple[int, int]
+Place = tuple[range, range]
+
+
+def _part(picture: Tensor, size: Size, place: Place, padding: str) -> Tensor:
+    """The rows and columns ``place`` of a picture, in pixels of one that has ``size``; it is padded beyond its end."""
+    import torch
+
+    indices = []
+    for axis, (length, part) in enumerate(zip(size, place, strict=True)):
+        own = picture.shape[axis - 2]
+        start, stop = (Fraction(end * own, length) for end in (part.start, part.stop))
+        if not start.denominator == stop.denominator == 1 or picture.shape[-1] * size[0] != picture.shape[-2] * size[1]:
+            found, wanted = ("x".join(map(str, reversed(shape))) for shape in (picture.shape[-2:], size))
+            raise InputError(
+                f"inputs of {wanted} and {found} pixels cannot be cut alike", "Give one that is a multiple"
+            )
+        indices.append(range(int(start), int(stop)))
+    rows, columns = indices
+    if rows.stop <= picture.shape[-2] and columns.stop <= picture.shape[-1]:
+        return picture[..., rows.start : rows.stop, columns.start : columns.stop]
+    across, down = (
+        torch.tensor([_inside(index, length, padding) for index in part], device=picture.device)
+        for part, length in zip(indices, picture.shape[-2:], strict=True)
+    )
+    return picture[..., across[:, None], down]
+
+
+def _inside(index: int, length: int, padding: str) -> int:
+    """The place in ``range(length)`` whose pixel is at ``index``."""
+    if padding == "edge" or length == 1:
+        return min(index, length - 1)
+    index %= 2 * length - 2
+    return min(index, 2 * length - 2 - index)
+
+
+def _cropped(output: Tensor, size: Size, place: Place) -> Tensor:
+    """Without what comes of repeated edges."""
+    padded = [len(part) for part in place]
+    if padded == list(size) or output.ndim < 3:
+        return output
+    height, width = (length * out // part for length, out, part in zip(size, output.shape[-2:], padded, strict=True))
+    return output[..., :height, :width]
+
+
+class _Whole:
+    """One output of all tiles, put together. Its memory is taken when the first tile is there."""
+
+    def __init__(
+        self, first: Tensor, size: Size, grid: tuple[list[range], list[range]], overlap: int, multiple: int
+    ) -> None:
+        import torch
+
+        self.grid, self.scales = grid, [Fraction(0), Fraction(0)]
+        if first.ndim >= 3:
+            self.scales = [Fraction(out, len(parts[0])) for out, parts in zip(first.shape[-2:], grid, strict=True)]
+        if not all(scale and (multiple * scale).denominator == 1 for scale in self.scales):
+            raise InputError(
+                f"an output of shape {tuple(first.shape)} for a tile of {len(grid[1][0])}x{len(grid[0][0])} pixels "
+                "cannot be put together",
+                "Give tile=0",
+            )
+        self.shares = [
+            _shares(parts, length, overlap, scale, first.is_floating_point())
+            for parts, length, scale in zip(grid, size, self.scales, strict=True)
+        ]
+        height, width = (shares[-1].stop for shares in self.shares)
+        self.tensor = torch.zeros((*first.shape[:-2], height, width), dtype=first.dtype)
+
+    def add(self, output: Tensor, *place: int) -> None:
+        """Put the output of the tile in this row and column where it belongs."""
+        parts = [parts[index] for parts, index in zip(self.grid, place, strict=True)]
+        down, across = (shares[index] for shares, index in zip(self.shares, place, strict=True))
+        expected = [len(part) * scale for part, scale in zip(parts, self.scales, strict=True)]
+        if list(output.shape[-2:]) != expected:
+            raise InputError(
+                f"outputs of {len(parts[1])}x{len(parts[0])} pixels differ in size from tile to tile", "Give tile=0"
+            )
+        top, left = (int(part.start * scale) for part, scale in zip(parts, self.scales, strict=True))
+        part = output[..., down.start - top : down.stop - top, across.start - left : across.stop - left]
+        target = self.tensor[..., down.start : down.stop, across.start : across.stop]
+        if down.fades or across.fades:
+            target += part * (down.weights()[:, None] * across.weights()).to(part.dtype)
+        else:
+            target.copy_(part)
+
+
+# --- clips ------------------------------------------------------------------------------------------------------------
+
+
+def windows(
+    function: Callable[[list[T]], Mapping[Any, Tensor]], frames: Iterable[T], window: int, overlap: int
+) -> Iterator[Outputs]:
+    """Frames in, frames out, as they come: ``function`` of ``window`` frames at a time, blended where windows overlap.
+
+    Args:
+        function: maps a list of frames to outputs by name, each a tensor (kT, ...) for T frames, k being a whole number.
+        frames: any iterable; it is read as results are asked for.
+        window: frames at once; fewer where there are not so many.
+        overlap: frames that neighbouring windows share. The last two share more where the clip ends within a window.
+
+    Memory is that of the outputs of two windows. Raises InputError where there are no frames or ``window`` is smaller than
+    twice the overlap.
+    """
+    if window < max(2 * overlap, 1):
+        raise InputError(f"window={window} is too small: windows share {overlap} frames", f"Give {2 * overlap}")
+    stream = iter(frames)
+    given = list(itertools.islice(stream, window))
+    if not given:
+        raise InputError("the clip has no frames")
+    held, begin = _by_frame(function(given), len(given)), 0
+    while fresh := list(itertools.islice(stream, window - overlap)):
+        given = given[len(fresh) :] + fresh
+        found = _by_frame(function(given), window)
+        times = len(found) // window
+        shared, ramp = (window - len(fresh)) * times, overlap * times // 4
+        moved, skipped = len(fresh) * times, (shared - ramp) // 2
+        yield from held[begin : moved + skipped]
+        for step in range(ramp):
+            old, new = held[moved + skipped + step], found[skipped + step]
+            yield {name: _blend(old[name], new[name], (step + 0.5) / ramp) for name in new}
+        held, begin = found, skipped + ramp
+    yield from held[begin:]
+
+
+def _by_frame(outputs: Mapping[Any, Tensor], count: int) -> list[Outputs]:
+    """One mapping for each frame of the outputs. Raises InputError unless there are so many, or a multiple."""
+    lengths = {len(value) for value in outputs.values()}
+    if len(lengths) != 1 or min(lengths) % count or not min(lengths):
+        found = ", ".join(map(str, sorted(lengths)))
+        raise InputError(f"{found} frames came of {count}: this model cannot be run in windows", "Give window=0")
+    return [dict(zip(outputs, frame, strict=True)) for frame in zip(*outputs.values(), strict=True)]
+
+
+def _blend(old: Tensor, new: Tensor, weight: float) -> Tensor:
+    return old * (1 - weight) + new * weight if new.is_floating_point() else (old, new)[weight > 0.5]
