@@ -60,9 +60,12 @@ def take_example(tab: Visit) -> None:
     tab.page.wait_for_function("() => window.gradio_config")
     number = tab.page.evaluate(EVENT)[0][0][0]
     before = tab.page.evaluate(HELD, number)
-    tab.page.get_by_role("button", name="test example").or_(
+    buttons = tab.page.get_by_role("button", name="test example").or_(
         tab.page.get_by_role("button", name="test pattern")
-    ).first.click()
+    )
+    # The answer, and not only what it changes: a component changes while it waits, and Predict would be pressed too early.
+    with tab.page.expect_event("requestfinished", lambda request: "queue/data" in request.url):
+        buttons.first.click()
     tab.page.wait_for_function(f"given => ({HELD})(given[0]) !== given[1]", arg=[number, before])
 
 
