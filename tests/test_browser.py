@@ -60,13 +60,12 @@ def take_example(tab: Visit) -> None:
     tab.page.wait_for_function("() => window.gradio_config")
     number = tab.page.evaluate(EVENT)[0][0][0]
     before = tab.page.evaluate(HELD, number)
-    buttons = tab.page.get_by_role("button", name="test example").or_(
+    tab.page.get_by_role("button", name="test example").or_(
         tab.page.get_by_role("button", name="test pattern")
-    )
-    # The answer, and not only what it changes: a component changes while it waits, and Predict would be pressed too early.
-    with tab.page.expect_event("requestfinished", lambda request: "queue/data" in request.url):
-        buttons.first.click()
-    tab.page.wait_for_function(f"given => ({HELD})(given[0]) !== given[1]", arg=[number, before])
+    ).first.click()
+    # The file itself: a component changes while it waits, too, and Predict would be pressed before the example is there.
+    held = f"given => {{ const now = ({HELD})(given[0]); return now !== given[1] && now.includes('file=') }}"
+    tab.page.wait_for_function(held, arg=[number, before])
 
 
 def predict(tab: Visit) -> Any:
