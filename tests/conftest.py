@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
 import tempfile
@@ -46,4 +47,6 @@ def hub(server: HubServer) -> HubServer:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Source distributions of everything in the repository, and wheels built from them."""
-    return wheels.distributions(tmp_path_factory.mktemp("dist"))
+    with (Path(tempfile.gettempdir()) / f"stzoo-build-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # setuptools builds inside the repository: one process at a time
+        return wheels.distributions(tmp_path_factory.mktemp("dist"))
