@@ -10,7 +10,7 @@ from stzoo import errors
 from stzoo.spec import Architecture, load_reference
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "params_ema", "params", "net", "network")
 PREFIXES = ("module.", "model.", "_orig_mod.")
@@ -120,6 +120,32 @@ def strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
     while prefix := next((item for item in PREFIXES if state and all(key.startswith(item) for key in state)), None):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
+
+
+def check_tensors(state: Mapping[str, Tensor], build: Callable[[], nn.Module], what: str) -> None:
+    """Prove a recovered configuration: the network it builds (on meta) has exactly these tensors.
+
+    Raises:
+        FormatError: tensors are missing, too many, or of a shape that does not fit the others.
+    """
+    import torch
+
+    try:
+        with torch.device("meta"):
+            expected = build().state_dict()
+    except errors.ConfigError as problem:
+        raise errors.FormatError(f"this looks like a checkpoint of {what}, but {problem.problem}") from problem
+    for wrong, keys in (
+        ("missing", expected.keys() - state.keys()),
+        ("unexpected", state.keys() - expected.keys()),
+        ("of the wrong shape", {k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape}),
+    ):
+        if keys:
+            raise errors.FormatError(
+                f"this looks like a checkpoint of {what}, but {len(keys)} of its tensors are {wrong}: "
+                f"{', '.join(sorted(keys)[:3])}{', ...' if len(keys) > 3 else ''}",
+                "Is the file complete, and the network unmodified?",
+            )
 
 
 def check_stated(known: Format, config: Mapping[str, Any], path: Path) -> None:

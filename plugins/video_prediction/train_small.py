@@ -3,7 +3,7 @@
     python plugins/video_prediction/train_small.py train tau-mmnist mnist/ --output runs/tau-mmnist
     python plugins/video_prediction/train_small.py train tau-knmi knmi_radar_72x128x128.npz --output runs/tau-knmi
     python plugins/video_prediction/train_small.py bundle runs/tau-mmnist tau-mmnist
-    stzoo evaluate tau-mmnist simvp-mmnist --data "moving-mnist?digits=mnist" --output results
+    stzoo evaluate tau-mmnist simvp-mmnist --data "moving-mnist?digits=mnist&size=3000" --output results
     python plugins/video_prediction/train_small.py record results
     python plugins/video_prediction/train_small.py quick mnist/ --output runs/quick
 

@@ -227,7 +227,7 @@ def test_what_the_tensors_cannot_tell_is_asked_for(tmp_path: Path) -> None:
 def test_damaged_checkpoints_are_refused(change: dict[str, Tensor | None], said: str, tmp_path: Path) -> None:
     _, _, state = golden(NAMES[0])
     damaged = {key: value for key, value in (state | change).items() if value is not None}
-    with pytest.raises(FormatError, match="looks like a SwinIR checkpoint") as problem:
+    with pytest.raises(FormatError, match="looks like a checkpoint of SwinIR") as problem:
         imported(damaged, tmp_path)
     assert said in str(problem.value) or "embed_dim" in str(problem.value)
 

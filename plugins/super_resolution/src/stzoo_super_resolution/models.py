@@ -53,9 +53,6 @@ def bundled(
 ) -> Model:
     """A model from its record ``weights/NAME.json``; ``data``, ``use`` and ``limits`` are prose for its card."""
     record: dict[str, Any] = json.loads((_WEIGHTS / f"{name}.json").read_text())
-    requirements: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in record["requirements"].items()
-    }
     steps = record.get("steps")
     return Model(
         name=name,
@@ -73,7 +70,7 @@ def bundled(
         description=description,
         command=record["command"],
         metrics=(*(Measurement(**item) for item in record["measurements"]), *published),
-        requirements=Requirements(**requirements),
+        requirements=Requirements(**record["requirements"]),
         dtypes=dtypes,
         parameters=record["parameters"],
         flops=record["multiply_adds"],

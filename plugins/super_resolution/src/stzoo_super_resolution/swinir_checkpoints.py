@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stzoo.errors import ConfigError, FormatError
+from stzoo.errors import FormatError
+from stzoo.formats import check_tensors
 from stzoo_super_resolution.swinir import SwinIR
 from stzoo_super_resolution.swinir_published import CONFIGS
 
@@ -66,7 +68,7 @@ class OfficialSwinIR:
         notes += [f"{key}: it only acts in training; 0 is assumed." for key in ("drop_rate", "attn_drop_rate")]
         self._notes = tuple(notes)
         if size is not None:
-            _prove(parameters, config)
+            check_tensors(parameters, partial(SwinIR, **config), "SwinIR")
         return config
 
     def convert(self, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -170,23 +172,3 @@ def _grid(mask: Tensor) -> tuple[int, int] | None:
         return (rows, columns) if torch.equal(masked.cpu(), expected.flatten()) else None
     side = math.isqrt(len(masked))  # emptied, as some tools leave buffers
     return (side, side) if side * side == len(masked) else None
-
-
-def _prove(state: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-    """Raise FormatError unless the network that a configuration builds (on meta) has exactly these tensors."""
-    try:
-        with torch.device("meta"):
-            expected = SwinIR(**config).state_dict()
-    except ConfigError as problem:
-        raise FormatError(f"this looks like a SwinIR checkpoint, but {problem.problem}") from problem
-    for wrong, keys in (
-        ("missing", expected.keys() - state.keys()),
-        ("unexpected", state.keys() - expected.keys()),
-        ("of the wrong shape", {k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape}),
-    ):
-        if keys:
-            raise FormatError(
-                f"this looks like a SwinIR checkpoint, but {len(keys)} of its tensors are {wrong}: "
-                f"{', '.join(sorted(keys)[:3])}{', ...' if len(keys) > 3 else ''}",
-                "Is the file complete, and the network unmodified?",
-            )

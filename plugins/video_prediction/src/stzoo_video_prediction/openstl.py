@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from stzoo.errors import ConfigError, FormatError
+from stzoo.errors import FormatError
+from stzoo.formats import check_tensors
 
 
 def openstl_translator(state: Mapping[str, Tensor]) -> str | None:
@@ -72,30 +72,6 @@ def openstl_config(state: Mapping[str, Tensor], build: Callable[..., nn.Module],
     }
     check_tensors(state, functools.partial(build, **config), f"OpenSTL {translator}")
     return config
-
-
-def check_tensors(state: Mapping[str, Tensor], build: Callable[[], nn.Module], what: str) -> None:
-    """Prove a recovered configuration: the network it builds (on meta) has exactly these tensors.
-
-    Raises:
-        FormatError: tensors are missing, too many, or of a shape that does not fit the others.
-    """
-    try:
-        with torch.device("meta"):
-            expected = build().state_dict()
-    except ConfigError as problem:
-        raise FormatError(f"this looks like an {what} checkpoint, but {problem.problem}") from problem
-    for wrong, keys in (
-        ("missing", expected.keys() - state.keys()),
-        ("unexpected", state.keys() - expected.keys()),
-        ("of the wrong shape", {k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape}),
-    ):
-        if keys:
-            raise FormatError(
-                f"this looks like an {what} checkpoint, but {len(keys)} of its tensors are {wrong}: "
-                f"{', '.join(sorted(keys)[:3])}{', ...' if len(keys) > 3 else ''}",
-                "Is the file complete, and the network unmodified?",
-            )
 
 
 def shortest_ratio(widths: list[tuple[int, int]]) -> float:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from stzoo.errors import ConfigError, FormatError, InputError
-from stzoo_video_prediction.openstl import check_tensors
+from stzoo.formats import check_tensors
 from stzoo_video_prediction.recipe import VideoPredictionRecipe
 
 if TYPE_CHECKING:

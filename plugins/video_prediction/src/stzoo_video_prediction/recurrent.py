@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stzoo.errors import ConfigError, FormatError, InputError
-from stzoo_video_prediction.openstl import check_tensors
+from stzoo.formats import check_tensors
 from stzoo_video_prediction.recipe import VideoPredictionRecipe
 
 if TYPE_CHECKING:

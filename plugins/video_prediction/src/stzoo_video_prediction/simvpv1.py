@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from stzoo.errors import FormatError
-from stzoo_video_prediction.openstl import check_tensors
+from stzoo.formats import check_tensors
 from stzoo_video_prediction.simvp import SimVP
 
 # --- encoder and decoder ----------------------------------------------------------------------------------------------

@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stzoo.errors import ConfigError, FormatError, InputError
+from stzoo.formats import check_tensors
 from stzoo.linear import Linear
-from stzoo_video_prediction.openstl import check_tensors, shortest_ratio
+from stzoo_video_prediction.openstl import shortest_ratio
 from stzoo_video_prediction.recipe import VideoPredictionRecipe
 
 if TYPE_CHECKING:
@@ -574,7 +575,7 @@ class OfficialSwinLSTM:
             "attn_drop": 0.0,
             "drop_path": 0.1,
         }
-        check_tensors(named, functools.partial(SwinLSTM, **config), "official SwinLSTM")
+        check_tensors(named, functools.partial(SwinLSTM, **config), "the official SwinLSTM")
         return config
 
     def convert(self, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
