@@ -85,7 +85,7 @@ def _network(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
     def shape(key: str, dims: int) -> tuple[int, ...]:
         if key not in state or state[key].ndim != dims:
-            raise FormatError(f"this looks like a SwinIR checkpoint, but {key} is missing or malformed")
+            raise FormatError(f"this looks like a checkpoint of SwinIR, but {key} is missing or malformed")
         return tuple(state[key].shape)
 
     def count(pattern: str) -> int:
@@ -95,7 +95,7 @@ def _network(state: Mapping[str, Tensor]) -> dict[str, Any]:
     table = f"{_BLOCK}attn.relative_position_bias_table"
     side = math.isqrt(shape(table, 2)[0])
     if side * side != state[table].shape[0] or side % 2 == 0:
-        raise FormatError(f"this looks like a SwinIR checkpoint, but {table} is of no square window")
+        raise FormatError(f"this looks like a checkpoint of SwinIR, but {table} is of no square window")
     groups = range(count(r"layers\.(\d+)\."))
     upsampler, scale = _upsampler(state, in_chans)
     return {
