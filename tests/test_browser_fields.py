@@ -201,7 +201,8 @@ def test_a_truth_that_is_given_is_shown_with_where_the_prediction_is_wrong(visit
     tab.page.get_by_role("button", name="Compare with the truth").locator("..").locator(
         "input[type=file]"
     ).set_input_files(truth)
-    given = tab.page.get_by_text("truth.png").filter(visible=True)  # an upload's progress may name it too, unseen
+    # A file's stem and its ending are two elements; an upload's progress names both in one, for a moment.
+    given = tab.page.locator(".file-preview").filter(has_text="truth")
     until = time.monotonic() + 60
     # Not `wait_for`, which looks when a frame is drawn: on a busy machine that may be never.
     while not given.count() and time.monotonic() < until:

@@ -35,8 +35,8 @@ SHORT = (
     "--batch-size 16 --evaluate-examples 1 --pictures 0 --log-every 100 --seed 0 --precision bf16 --channels-last true"
 )
 SWINIR = (
-    "--evaluate-every 1500 --evaluate-examples 2 --checkpoint-every 500 --log-every 100 --seed 0 --precision bf16 --clip 1 "
-    "--ema 0.998 --lr 2e-3 --set model_config.embed_dim=32 model_config.depths=[2,2] model_config.num_heads=[2,2] "
+    "--batch-size 8 --evaluate-every 2000 --evaluate-examples 4 --checkpoint-every 1000 --log-every 100 --seed 0 --clip 1 "
+    "--ema 0.998 --lr 2e-3 --set model_config.embed_dim=32 model_config.depths=[4,4] model_config.num_heads=[2,2] "
     "model_config.drop_path_rate=0 recipe.patch=24 recipe.schedule=cosine recipe.warmup=0.01"
 )
 """Enough for a few minutes on one core; "swinir-denoise" learns from `photos/train?noise=25`."""
@@ -55,9 +55,9 @@ SYSTEMS = {
     "bayesr-x4": "bayesr --steps 2000 --batch-size 4 --evaluate-every 2000 --log-every 100 --seed 0 --lr 1e-3 --set "
     "model_config.filters=32 model_config.d_cnnx=4 model_config.d_cnnz=4 model_config.d_cnnm=4 recipe.patch=16 "
     "recipe.downsampler=0.2",
-    "swinir-lightweight-x2": f"swinir --steps 4500 --batch-size 8 {SWINIR}",
-    "swinir-lightweight-x4": f"swinir --steps 4500 --batch-size 8 {SWINIR} model_config.scale=4",
-    "swinir-denoise": f'swinir --steps 4500 --batch-size 4 {SWINIR} model_config.scale=1 model_config.upsampler=""',
+    "swinir-lightweight-x2": f"swinir --steps 9000 {SWINIR}",
+    "swinir-lightweight-x4": f"swinir --steps 9000 {SWINIR} model_config.scale=4",
+    "swinir-denoise": f'swinir --steps 6000 {SWINIR} model_config.scale=1 model_config.upsampler="" recipe.patch=32',
     "depthsr-x4": "deep-depth-sr --steps 2400 --batch-size 8 --lr 3e-3 --seed 0 --log-every 100 --evaluate-every 300 "
     "--set model_config.residual=true model_config.wide=32 model_config.narrow=16 recipe.crop=64",
     "vsr-temporal-adaptive-x4": "temporal-adaptive --steps 2000 --batch-size 2 --evaluate-every 2000 --evaluate-examples 2 "
