@@ -26,6 +26,7 @@ _WHERE = {
     "stzoo.training.run": "Run",
     "stzoo.evaluation": "evaluate Evaluation",
     "stzoo.bulk": "predict_data BulkReport",
+    "stzoo.bundles": "bundle bundled",
     "stzoo.mapping": "map_batches BatchPredictor",
     "stzoo.ui.gallery": "demo",
 }
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     from stzoo.api import verify as verify
     from stzoo.bulk import BulkReport as BulkReport
     from stzoo.bulk import predict_data as predict_data
+    from stzoo.bundles import bundle as bundle
+    from stzoo.bundles import bundled as bundled
     from stzoo.evaluation import Evaluation as Evaluation
     from stzoo.evaluation import evaluate as evaluate
     from stzoo.hooks import hookimpl as hookimpl

@@ -467,6 +467,31 @@ def _card(parser: Parser) -> None:
     )
 
 
+@_command(
+    "bundle",
+    "take trained weights into a plugin, with the record of how they were made",
+    "stzoo bundle runs/a src/acme/weights/acme-x2",
+)
+def _bundle(parser: Parser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="a run folder or a saved folder")
+    parser.add_argument("target", metavar="FILE", help="NAME.safetensors is written, and NAME.json")
+    parser.add_argument("--weights", choices=("best", "last"), default="best", help="which of a run; default: best")
+    parser.add_argument(
+        "--dtype", choices=("float16", "bfloat16", "float32"), default="float16", help="as stored; default: float16"
+    )
+    parser.add_argument("--made-by", metavar="COMMAND", help="of a saved folder: the command that made its weights")
+
+
+@_command(
+    "record",
+    "write what was measured into the records of bundled weights",
+    "stzoo record results --into src/acme/weights",
+)
+def _record(parser: Parser) -> None:
+    parser.add_argument("results", metavar="RESULTS", nargs="+", help="an --output of stzoo evaluate")
+    parser.add_argument("--into", metavar="FOLDER", required=True, help="where the weights are")
+
+
 @_command("plugins", "list plugins and what became of them", "stzoo plugins --json")
 def _plugins(parser: Parser) -> None:
     _json(parser)

@@ -267,6 +267,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "demo": commands.demo,
     "space": commands.space,
     "card": commands.card,
+    "bundle": commands.bundle,
+    "record": commands.record,
     "verify": _verify,
     "lock": _lock,
     "plugins": _plugins,

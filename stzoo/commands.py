@@ -367,3 +367,17 @@ def card(args: argparse.Namespace) -> int:
     else:
         print(cards.card(args.name), end="")
     return 0
+
+
+def bundle(args: argparse.Namespace) -> int:
+    from stzoo import bundles
+
+    print(bundles.bundle(args.source, args.target, weights=args.weights, dtype=args.dtype, command=args.made_by))
+    return 0
+
+
+def record(args: argparse.Namespace) -> int:
+    from stzoo import bundles
+
+    print(*(path for folder in args.results for path in bundles.record(folder, args.into)), sep="\n")
+    return 0

@@ -2,15 +2,13 @@
 
     python plugins/video_prediction/train_small.py train tau-mmnist mnist/ --output runs/tau-mmnist
     python plugins/video_prediction/train_small.py train tau-knmi knmi_radar_72x128x128.npz --output runs/tau-knmi
-    python plugins/video_prediction/train_small.py bundle runs/tau-mmnist tau-mmnist
+    stzoo bundle runs/tau-mmnist plugins/video_prediction/src/stzoo_video_prediction/weights/tau-mmnist
     stzoo evaluate tau-mmnist simvp-mmnist --data "moving-mnist?digits=mnist&size=3000" --output results
-    python plugins/video_prediction/train_small.py record results
+    stzoo record results --into plugins/video_prediction/src/stzoo_video_prediction/weights
     python plugins/video_prediction/train_small.py quick mnist/ --output runs/quick
 
-`train` is nothing but one `stzoo finetune`, which it prints. `bundle` takes a run's best weights into the plugin, in
-float16, with the record of how they were made; `record` adds what `stzoo evaluate` measured of them. `quick` trains every
-system for 300 steps, compares it with persistence on held-out digits, and records that. Sources: a folder with MNIST's idx files, or a
-series of rain fields.
+`train` is nothing but one `stzoo finetune`, which it prints. `quick` trains every system for 300 steps, compares it with
+persistence on held-out digits, and records that. Sources: a folder with MNIST's idx files, or a series of rain fields.
 """
 
 from __future__ import annotations
@@ -20,23 +18,14 @@ import json
 import shlex
 import subprocess
 import sys
-import tempfile
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import torch
 
 import stzoo
-from stzoo.costs import costs
-from stzoo.evaluation import EVALUATION_FILE, Evaluation
 from stzoo.files import write_atomically
 
 WEIGHTS = Path(__file__).parent / "src/stzoo_video_prediction/weights"
 FROM_SCRATCH = "--steps 8000 --batch-size 4 --evaluate-every 2000 --evaluate-examples 100 --log-every 100 --seed 0"
 """32,000 clips of Moving MNIST for every system."""
-CURVES = ("mse", "mae", "csi?threshold=1")
-"""Metrics whose value at each frame goes into a model's record, where they were measured."""
 SIMVP = (
     "--precision bf16 --channels-last true --lr 2e-3 --set model_config.hid_S=16 model_config.hid_T=192 model_config.N_S=4 "
     "model_config.N_T=6 model_config.mlp_ratio=4.0"
@@ -101,67 +90,16 @@ def quick(options: argparse.Namespace) -> None:
         raise SystemExit(f"not below persistence: {', '.join(worse)}")
 
 
-def bundle(options: argparse.Namespace) -> None:
-    """The best weights of a run, as a file of the plugin, and what there is to know of them."""
-    trained = stzoo.Run(options.run)
-    with tempfile.TemporaryDirectory() as folder:
-        trained.load("best").save(folder, dtype=torch.float16)
-        predictor = stzoo.load(folder)
-        write_atomically(WEIGHTS / f"{options.name}.safetensors", (Path(folder) / "model.safetensors").read_bytes())
-        fingerprint, found = predictor.fingerprint(), costs(predictor)
-    file = WEIGHTS / f"{options.name}.safetensors"
-    record: dict[str, Any] = {
-        "architecture": predictor.architecture.name,
-        "config": predictor.config,
-        "sha256": predictor.report.sha256,
-        "size": file.stat().st_size,
-        "fingerprint": fingerprint,
-        "requirements": asdict(predictor.requirements),
-        "parameters": found.parameters,
-        "multiply_adds": found.multiply_adds,
-        "command": trained.record["command"],
-        "hardware": trained.record["hardware"],
-        "steps": trained.record["step"],
-        "minutes": round(trained.record["seconds"] / 60),
-        "measurements": [],
-        "curves": {},
-    }
-    write_atomically(WEIGHTS / f"{options.name}.json", (json.dumps(record, indent=2) + "\n").encode())
-
-
-def record(options: argparse.Namespace) -> None:
-    """What an evaluation says of bundled models, into their records."""
-    found = Evaluation.from_json((options.results / EVALUATION_FILE).read_text())
-    for model in found.models:
-        file = WEIGHTS / f"{model.name}.json"
-        if not model.baseline and file.exists():
-            entry = json.loads(file.read_text())
-            entry["measurements"] = [asdict(item) for item in found.measurements(model.name)]
-            shown = [model, *(item for item in found.models if item.baseline)]
-            entry["curves"] = {
-                metric: {item.name: item.metrics[metric].curve for item in shown}
-                for metric in CURVES
-                if metric in model.metrics
-            }
-            write_atomically(file, (json.dumps(entry, indent=2) + "\n").encode())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(required=True)
-    for function in (train, quick, bundle, record):
+    for function in (train, quick):
         added = commands.add_parser(function.__name__)
         added.set_defaults(function=function)
         if function is train:
             added.add_argument("name", choices=sorted(SYSTEMS))
-        if function in (train, quick):
-            added.add_argument("source")
-            added.add_argument("--output", type=Path, required=True)
-        if function is bundle:
-            added.add_argument("run", type=Path)
-            added.add_argument("name")
-        if function is record:
-            added.add_argument("results", type=Path)
+        added.add_argument("source")
+        added.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     options.function(options)
 

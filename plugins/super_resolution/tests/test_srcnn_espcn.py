@@ -17,9 +17,8 @@ from torch import Tensor
 import stzoo
 from stzoo.errors import ConfigError, DatasetError, FormatError, InputError
 from stzoo.predictor import Predictor
-from stzoo_super_resolution.data import degraded
+from stzoo_super_resolution.data import Pair, degraded
 from stzoo_super_resolution.espcn import ESPCN
-from stzoo_super_resolution.fields import Pair
 from stzoo_super_resolution.metrics import psnr_y
 from stzoo_super_resolution.pipeline import bicubic, to_luma
 from stzoo_super_resolution.recipe import Kept, PatchRecipe

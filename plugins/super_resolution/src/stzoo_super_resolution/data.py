@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import warnings
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image as PILImage
@@ -14,11 +15,19 @@ from PIL import Image as PILImage
 from stzoo.errors import DatasetError, InputError
 from stzoo.fields import IMAGES
 from stzoo.layout import natural
-from stzoo_super_resolution.fields import Pair
 from stzoo_super_resolution.resize import imresize, imresize_uint8
 
 MAKING = ("down", "blur", "noise", "jpeg", "seed")
 """Options of :func:`degraded`."""
+
+
+class Pair(NamedTuple):
+    """Two pictures, float32 (C, H, W) with values in [0, 1]; ``high`` is exactly the scale as large as ``low``."""
+
+    low: np.ndarray
+    """What a network is given."""
+    high: np.ndarray
+    """What should come out."""
 
 
 def colours(image: np.ndarray) -> np.ndarray:
@@ -49,9 +58,16 @@ def degraded(
         jpeg: quality, 1 to 100.
         seed: of the noise, together with the picture itself: the same picture gets the same noise.
 
+    Warns where it is not made worse at all, so that there is nothing to learn or to measure.
+
     Raises:
         InputError: the picture is smaller than the scale.
     """
+    if scale == 1 and not (blur or noise or jpeg):
+        warnings.warn(
+            "pictures are not made worse, and at scale 1 not smaller: ask for noise, blur or jpeg, as in ./data?noise=25",
+            stacklevel=2,
+        )
     height, width = (side - side % scale for side in high.shape[-2:])
     if not height or not width:
         raise InputError(f"a picture of {high.shape[2]}x{high.shape[1]} pixels cannot be made {scale} times smaller")

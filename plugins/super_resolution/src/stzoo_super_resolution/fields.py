@@ -5,28 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stzoo.fields import Choice, Image, Number, Value, as_value
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from stzoo.spec import Requirements
-
-
-class Pair(NamedTuple):
-    """Two pictures, float32 (C, H, W) with values in [0, 1]; ``high`` is exactly the scale as large as ``low``."""
-
-    low: np.ndarray
-    """What a network is given."""
-    high: np.ndarray
-    """What should come out."""
+    from stzoo_super_resolution.data import Pair
 
 
 @dataclass(frozen=True)
 class Original(Image):
-    """A picture as it should come out, read as a :class:`Pair`: what a network is given is made from it, or lies beside it.
+    """A picture as it should come out, read as a :class:`stzoo_super_resolution.data.Pair`: what a network is given is made from it, or lies beside it.
 
     It is cut at the right and below to a multiple of the network's scale, and its transparency is left out.
     """

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stzoo import Recipe
 from stzoo.errors import ConfigError, DatasetError
-from stzoo_super_resolution.fields import Pair
+from stzoo_super_resolution.data import Pair
 from stzoo_super_resolution.forest import (
     BORDER,
     PATCH,

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from stzoo import Recipe, Requirements
 from stzoo.errors import ConfigError, DatasetError
-from stzoo_super_resolution.fields import Pair
+from stzoo_super_resolution.data import Pair
 from stzoo_super_resolution.pipeline import colours_of, to_luma
 
 MEMORY = 2_000_000_000

@@ -1,4 +1,4 @@
-"""The models this plugin brings: pure data, with what ``train_small.py`` recorded beside the weights."""
+"""The models this plugin brings: pure data, with what ``stzoo record`` wrote beside the weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stzoo import Measurement, Model, Requirements, Weights
+from stzoo import Measurement, Model, bundled
+from stzoo.bundles import read_record
 
 
 class _Data(NamedTuple):
@@ -46,7 +47,7 @@ A small model to try the task with, to test with and to fine-tune from.
 
 ## Training data
 
-{prose} Hardware: {hardware}. Time: {minutes} minutes, on a machine shared with other work. {note}
+{prose} Hardware: {hardware}. Time: {minutes:g} minutes, on a machine shared with other work. {note}
 {quick}
 ## Error at each predicted frame
 
@@ -56,6 +57,8 @@ A small model to try the task with, to test with and to fine-tune from.
 {limits} Its numbers are not the architecture's{published}. Beyond its horizon it is fed its own output.
 """
 
+_CURVES = ("mse", "mae", "csi?threshold=1")
+"""Metrics whose value at each frame is shown in a card, where they were measured."""
 _OPENSTL = ("mse", "mae", "ssim", "psnr")
 _WEIGHTS = Path(__file__).parent / "weights"
 
@@ -63,7 +66,7 @@ _WEIGHTS = Path(__file__).parent / "weights"
 def _curves(curves: Mapping[str, Mapping[str, list[float]]]) -> str:
     """A table for each metric: a row for the model and for the baseline, a column for each frame."""
     lines = []
-    for metric, rows in curves.items():
+    for metric, rows in ((metric, curves[metric]) for metric in _CURVES if metric in curves):
         places = range(1, len(next(iter(rows.values()))) + 1)
         lines += [f"| {metric}, frame | " + " | ".join(map(str, places)) + " |", "|---|" + "---:|" * len(places)]
         lines += [f"| {name} | " + " | ".join(f"{value:.4g}" for value in row) + " |" for name, row in rows.items()]
@@ -83,43 +86,28 @@ def _quick(found: Mapping[str, float]) -> str:
 def _model(name: str, description: str, published: Mapping[str, float], network: str, note: str = "") -> Model:
     """A bundled model, from its record; ``network`` is what the ``published`` numbers are of."""
     data = _DATA[name.rpartition("-")[2]]
-    record: dict[str, Any] = json.loads((_WEIGHTS / f"{name}.json").read_text())
     quick: dict[str, Any] = json.loads((_WEIGHTS / "quick.json").read_text())
-    metrics = [Measurement(**entry) for entry in record["measurements"]]
-    metrics += [Measurement(data.published, metric, value, "published", network) for metric, value in published.items()]
-    seen = ": see the published row" if published else ""
-    return Model(
-        name=name,
-        architecture=record["architecture"],
-        config=record["config"],
-        weights=Weights(
-            f"stzoo/{name}",
-            sha256=record["sha256"],
-            size=record["size"],
-            bundled=f"weights/{name}.safetensors",
-            dtype="float16",
+    prose = {
+        "note": note,
+        "published": ": see the published row" if published else "",
+        "prose": data.prose,
+        "limits": data.limits,
+        "quick": _quick(quick[name]) if name in quick else "",
+        "curves": _curves(read_record(_WEIGHTS / name)["curves"]),
+    }
+    card = _TEXT
+    for key, text in prose.items():
+        card = card.replace(f"{{{key}}}", text)
+    return bundled(
+        _WEIGHTS / name,
+        metrics=tuple(
+            Measurement(data.published, metric, value, "published", network) for metric, value in published.items()
         ),
         license="apache-2.0",
         trained_on=data.trained_on,
         description=description,
-        command=record["command"],
-        metrics=tuple(metrics),
-        requirements=Requirements(**record["requirements"]),
         dtypes=("float32", "bfloat16"),
-        parameters=record["parameters"],
-        flops=record["multiply_adds"],
-        fingerprint=record["fingerprint"],
-        card=_TEXT.format_map(
-            record
-            | {
-                "note": note,
-                "published": seen,
-                "prose": data.prose,
-                "limits": data.limits,
-                "curves": _curves(record["curves"]),
-                "quick": _quick(quick[name]) if name in quick else "",
-            }
-        ),
+        card=card,
         tags=("small",),
     )
 
