@@ -273,6 +273,12 @@ def open_data(
     return _examples(name, opened, options, task, requirements or Requirements(), streaming)
 
 
+def first_example(source: str, task: Task, split: str, *, requirements: Requirements) -> dict[str, Any]:
+    """The first example of a registered data set, as `open_data` would give it, without the package ``datasets``."""
+    opened, options = _opened(source, task, split, False, False)
+    return _reader(opened, options, task, requirements).example(0, WHOLE)
+
+
 @dataclass
 class _Opened:
     """Raw rows, before they are brought into a task's columns."""
@@ -443,6 +449,18 @@ def _accepted(task: Task) -> list[str]:
 def _examples(
     name: str, opened: _Opened, options: Mapping[str, str], task: Task, requirements: Requirements, streaming: bool
 ) -> Examples:
+    reader = _reader(opened, options, task, requirements)
+    rows, streamed = reader.rows, not hasattr(reader.rows, "__len__")
+    if streamed:
+        raw = rows.column_names or list(next(iter(rows.take(1)), {}))
+        places = rows.map(reader.cut, batched=True, batch_size=1, remove_columns=raw)
+    else:
+        places = _datasets().Dataset.from_dict(_places(reader, len(rows)))
+        places = places.to_iterable_dataset() if streaming else places
+    return Examples(name, opened.split, opened.license, reader, places, streaming=streaming or streamed)
+
+
+def _reader(opened: _Opened, options: Mapping[str, str], task: Task, requirements: Requirements) -> _Reader:
     for key in options:
         if key not in _accepted(task):
             raise errors.DatasetError(f"{opened.name} has no option {key!r}", suggestion(key, _accepted(task)))
@@ -452,24 +470,17 @@ def _examples(
         given = {key: value for key, value in options.items() if key in declared}
         loading[item.name] = complete_values(declared, given, f"{opened.name}: {item.name}", errors.DatasetError)
     rows, keys, features = opened.rows, opened.keys, getattr(opened.rows, "features", None)
-    streamed = not hasattr(rows, "__len__")
     if getattr(rows, "format", {}).get("type") == "custom":  # the user's own transform: nobody knows its columns
         features = None
     if features:  # pictures and films stay undecoded: that is what fields are for
         columns = matched(opened.name, task, features, options)
         used = list(dict.fromkeys([*columns.values(), *([keys] if keys else [])]))
+        streamed = not hasattr(rows, "__len__")
         rows = (rows.decode(False) if streamed else rows.with_format("arrow")).select_columns(used)
     else:
         columns = {item.name: options.get(item.name, item.name) for item in task.columns}
     numbers = {column: dtype for column in columns.values() if (dtype := number((features or {}).get(column)))}
-    reader = _Reader(opened.name, task, replace(requirements, frames_in=None), rows, columns, loading, keys, numbers)
-    if streamed:
-        raw = rows.column_names or list(next(iter(rows.take(1)), {}))
-        places = rows.map(reader.cut, batched=True, batch_size=1, remove_columns=raw)
-    else:
-        places = _datasets().Dataset.from_dict(_places(reader, len(rows)))
-        places = places.to_iterable_dataset() if streaming else places
-    return Examples(name, opened.split, opened.license, reader, places, streaming=streaming or streamed)
+    return _Reader(opened.name, task, replace(requirements, frames_in=None), rows, columns, loading, keys, numbers)
 
 
 def _places(reader: _Reader, size: int) -> dict[str, Any]:

@@ -107,6 +107,10 @@ class _Spec(_Record):
                 self._fail(attribute, "an import string 'module:attribute'")
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + "s" * (number != 1)
+
+
 @dataclass(frozen=True)
 class Requirements(_Record):
     """What a network asks of its input and promises of its output. ``None`` means any."""
@@ -149,14 +153,14 @@ class Requirements(_Record):
     def describe(self) -> str:
         """The requirements as one line for people."""
         parts = [
-            f"{self.frames_in} frames" if self.frames_in else "",
-            f"{self.channels} channel(s)" if self.channels else "",
+            _count(self.frames_in, "frame") if self.frames_in else "",
+            _count(self.channels, "channel") if self.channels else "",
             f"knows {len(self.classes)} classes" if self.classes else "",
         ]
         if self.native_size:
             parts.append(f"made for {self.native_size[1]}x{self.native_size[0]} pixels")
         parts.append(
-            f"any size from {self.minimum} pixels"
+            f"any size from {_count(self.minimum, 'pixel')}"
             + (f", padded to multiples of {self.multiple}" if self.multiple > 1 else "")
         )
         parts.append(f"which becomes {self.scale} times larger" if self.scale > 1 else "")

@@ -184,7 +184,7 @@ def test_info_of_a_model_says_everything(cli: Cli, plugin: Install, monkeypatch:
         "comparison: Compare a picture",
         "other_one (Image): 100% of another",
         "norm: Which norm; one of 'l1', 'l2'; default \"l1\"",
-        "1 channel(s)",
+        "1 channel,",
         "multiples of 4",
         "1,200,000",
         "weights cc-by-nc-4.0 (no commercial use), code apache-2.0",

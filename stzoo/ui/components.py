@@ -65,7 +65,7 @@ class Widget:
         """The component that holds a value."""
         endings = list(self.field.reads)
         made = gr.File(
-            label=f"{self.label}: {self.field.description}" if self.field.description else self.label,
+            label=self.label,  # the description too would cover where to drop a file
             file_types=endings or None,
             type="filepath",
             height=140,

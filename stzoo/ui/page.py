@@ -145,7 +145,7 @@ def _head(subject: Subject, back: str) -> None:
     gr.HTML(
         f"{link}<h1>{html.escape(subject.name)}</h1><p>{html.escape(model.description)}</p>"
         f'<p class="stzoo-tags">{tags}</p>'
-        + (f"<p>Takes {html.escape(model.requirements.describe())}.</p>" if model.requirements else "")
+        + (f"<p>Input: {html.escape(model.requirements.describe())}.</p>" if model.requirements else "")
     )
 
 

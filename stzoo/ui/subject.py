@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stzoo import api, errors
+from stzoo import errors
+from stzoo.data import first_example, parse_source
 from stzoo.fields import Field, Value
 from stzoo.measuring import checksum
 from stzoo.registry import registry
@@ -73,35 +74,28 @@ class Subject:
 
     def examples(self) -> Iterator[Example]:
         """From the data it was trained on, where that is registered; and what its fields make themselves."""
-        if self.model.trained_on:
-            try:
-                data = registry().get(Dataset, self.model.trained_on)
-            except errors.StzooError:
-                data = None
-            if data and data.task == self.task.name and "test" in data.splits:
-                terms = f" ({data.license})" if data.license else ""
-                label, name = f"{data.name}, first test example{terms}", data.name
-                yield Example(label, lambda: self._first(name)[0], lambda options: self._truth(name, options))
+        source = self.model.trained_on
+        try:
+            data = registry().get(Dataset, parse_source(source)[0]) if source else None
+        except errors.StzooError:
+            data = None
+        if data and data.task == self.task.name and "test" in data.splits:
+            label = f"{data.name}, first test example" + (f" ({data.license})" if data.license else "")
+            yield Example(label, lambda: self._first(source)[0], lambda options: self._truth(source, options))
         if all(type(item.field).sample is not Field.sample for item in self.inputs if not item.field.optional):
             yield Example("Synthetic test pattern", self._sample)
 
-    def _first(self, dataset: str, options: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _first(self, source: str, options: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Inputs and truth of a data set's first test example; ``options``: else their defaults."""
-        whole = replace(self.requirements, frames_in=None)  # an example is longer than what the network is given of it
-        raw = api.dataset(dataset, "test")[0]
-        row = {
-            item.name: item.read(raw[item.name], whole)
-            for item in self.task.columns
-            if item.name in raw and not (item.optional and raw[item.name] is None)
-        }
+        row = first_example(source, self.task, "test", requirements=self.requirements)
         pipeline = load_reference(self.architecture.pipeline or self.task.pipeline)(self.task, self.requirements)
         defaults = {item.name: getattr(item, "default", None) for item in self.task.options}
         found: tuple[dict[str, Any], dict[str, Any]] = pipeline.example(row, defaults | dict(options or {}))
         return found
 
-    def _truth(self, dataset: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        inputs, truth = self._first(dataset, options)
-        if options and checksum(inputs) != checksum(self._first(dataset)[0]):
+    def _truth(self, source: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        inputs, truth = self._first(source, options)
+        if options and checksum(inputs) != checksum(self._first(source)[0]):
             raise errors.InputError("with these options the example has other inputs")
         return truth
 

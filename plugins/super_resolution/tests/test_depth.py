@@ -20,6 +20,7 @@ import stzoo
 from stzoo import Requirements
 from stzoo.data import open_data
 from stzoo.errors import ConfigError, DatasetError, InputError
+from stzoo.registry import registry
 from stzoo.spec import Task
 from stzoo_super_resolution.depth import DeepDepthRecipe, DeepDepthSR, DepthSuperResolution
 from stzoo_super_resolution.depth_data import bicubic, enlarged, filled, reduced, ssim
@@ -476,11 +477,11 @@ def test_the_page_takes_a_guide_or_none(tmp_path: Path) -> None:
     import gradio as gr
 
     blocks = stzoo.demo("depthsr-x4")
-    (predict, *_), (fill,) = (
+    (predict, *_), (real, fill) = (
         [item for item in blocks.fns.values() if item.name == name] for name in ("predict", "fill")
     )
     example, guide, _ = fill.fn()
-    assert guide is None
+    assert guide is None and real.fn()[1]  # the shipped example has a picture, the synthetic pattern has none
     rest = [getattr(item, "value", None) for item in predict.inputs[2:]]
     Image.new("RGB", (256, 256)).save(tmp_path / "guide.png")
     for held, told in ((None, 'predict("depth.npz")'), (str(tmp_path / "guide.png"), 'guide="guide.png")')):
@@ -489,3 +490,9 @@ def test_the_page_takes_a_guide_or_none(tmp_path: Path) -> None:
     with pytest.raises(gr.Error, match="guide: 9x9 pixels, it must be 256x256"):
         Image.new("RGB", (9, 9)).save(tmp_path / "guide.png")
         predict.fn(gr.Request(session_hash="a"), lambda *_: None, example, held, *rest)
+
+
+def test_a_map_with_holes_and_its_picture_come_with_the_plugin() -> None:
+    (row,) = open_data("slambook2-depth", registry().get(Task, "depth-super-resolution"), "test")
+    assert row["depth"].shape == row["guide"].shape[1:] == (240, 320)
+    assert 0.1 < np.isnan(row["depth"]).mean() < 0.4 and 0.9 < np.nanmin(row["depth"]) < np.nanmax(row["depth"]) < 10

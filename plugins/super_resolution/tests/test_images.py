@@ -362,3 +362,20 @@ def test_bad_data_is_refused(case: str, tmp_path: Path) -> None:
     split = "train" if "split" in case or "DIV2K" in case else None
     with pytest.raises((DatasetError, ConfigError, FormatError), match=message):
         list(open_data(source.format(tmp_path), TASK, split, requirements=needs(2)))
+
+
+def test_kodaks_photographs_are_split_by_number(tmp_path: Path) -> None:
+    for number in range(1, 25):
+        photo(tmp_path / f"kodim{number:02}.png")
+    assert [Path(row["image"]).stem for row in data.kodak("test", str(tmp_path))] == [
+        f"kodim{n}" for n in range(21, 25)
+    ]
+    assert len(data.kodak("train", str(tmp_path))) == 20
+    (shipped,) = open_data("kodak?noise=25", TASK, "test", requirements=needs(1))
+    assert shipped["image"].high.shape == (3, 288, 288)
+    assert np.std(shipped["image"].low - shipped["image"].high) == pytest.approx(25 / 255, rel=0.02)
+    with pytest.raises(DatasetError, match="the folder is not given.*kodak.root=kodak"):
+        data.kodak("train")
+    (tmp_path / "kodim07.png").unlink()
+    with pytest.raises(DatasetError, match=r"has no kodim07.png"):
+        data.kodak("train", str(tmp_path))

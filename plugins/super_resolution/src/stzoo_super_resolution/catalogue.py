@@ -88,6 +88,15 @@ DEPTH_DATASETS: tuple[Dataset, ...] = (
         description="The motorcycle of the Middlebury 2014 stereo benchmark with its left picture, from scikit-image",
         homepage="https://vision.middlebury.edu/stereo/data/scenes2014/",
     ),
+    Dataset(
+        "slambook2-depth",
+        "depth-super-resolution",
+        f"{_HERE}.depth_data:slambook2",
+        splits=("test",),
+        description="A Kinect's depth map of a room with its picture, from the sources of the book slambook2",
+        license="mit",
+        homepage="https://github.com/gaoxiang12/slambook2",
+    ),
 )
 
 _LAYOUT = "?root=FOLDER of pictures, of HR/ with LR_bicubic/X2/, or of image_SRF_2/; &given=true takes the small pictures there"
@@ -109,6 +118,15 @@ IMAGE_DATASETS: tuple[Dataset, ...] = (
             ("Urban100", "a hundred photographs of buildings", "https://github.com/jbhuang0604/SelfExSR"),
             ("Manga109", "109 pages of manga", "http://www.manga109.org/"),
         )
+    ),
+    Dataset(
+        name="kodak",
+        task="super-resolution",
+        load=f"{_HERE}.data:kodak",
+        description="Kodak's photographs, ?root=FOLDER with kodim01.png to kodim24.png: 20 to train on, 4 to test on; "
+        "without a folder a part of one to test on",
+        license="released by Kodak for unrestricted use",
+        homepage="https://r0k.us/graphics/kodak/",
     ),
     Dataset(
         name="div2k",

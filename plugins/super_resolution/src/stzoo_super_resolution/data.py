@@ -199,6 +199,26 @@ def div2k(split: str, root: str = "", given: bool = False) -> list[dict[str, Any
     return [_row(path, folder / f"DIV2K_{part}_LR_bicubic/X{{scale}}", given) for path in _pictures(high)]
 
 
+def kodak(split: str, root: str = "") -> list[dict[str, Any]]:
+    """Kodak's 24 photographs, 768x512: the first twenty to train on, the last four to test on.
+
+    Args:
+        split: "train" or "test".
+        root: folder with ``kodim01.png`` or ``01.png`` …; without it, a part of the 23rd, which comes with the plugin.
+
+    Raises:
+        DatasetError: there is no such folder, or one of the photographs is not in it.
+    """
+    if not root and split == "test":
+        return [{"image": str(Path(__file__).parent / "data/kodak23.png")}]
+    folder = _existing(root, "kodak?root=kodak")
+    found = {path.stem.removeprefix("kodim").removeprefix("kodak"): path for path in _pictures(folder)}
+    wanted = [f"{number:02}" for number in (range(1, 21) if split == "train" else range(21, 25))]
+    if missing := [number for number in wanted if number not in found]:
+        raise DatasetError(f"{folder} has no kodim{missing[0]}.png", "Kodak's set is kodim01.png to kodim24.png")
+    return [{"image": str(found[number])} for number in wanted]
+
+
 def _row(path: Path, low: Path, given: bool) -> dict[str, Any]:
     """An example whose picture of low resolution is ``low/NAMEx2.png``."""
     return {"image": {"high": str(path), "low": f"{low}/{path.stem}x{{scale}}.png" if given else None}}

@@ -172,3 +172,10 @@ def motorcycle(split: str) -> list[dict[str, Any]]:
     left, _, disparity = stereo_motorcycle()  # type: ignore[no-untyped-call]
     depth = np.where(np.isfinite(disparity), _FOCAL * _BASELINE / (disparity + _OFFSET), math.nan)
     return [{"depth": depth.astype(np.float32), "guide": left.transpose(2, 0, 1).astype(np.float32) / 255}]
+
+
+def slambook2(split: str) -> list[dict[str, Any]]:
+    """A Kinect's depth map of a room, 320x240, with holes, and its picture: a part of a frame of slambook2's chapter 5."""
+    folder = Path(__file__).parent / "data"
+    depth = read_depth(folder / "slambook2-depth.png", "depth", "m", 1000)
+    return [{"depth": depth, "guide": str(folder / "slambook2-guide.png")}]

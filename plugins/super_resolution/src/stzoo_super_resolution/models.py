@@ -48,7 +48,7 @@ def _bundled(
     use: str,
     limits: str,
     data: str = _PHOTOGRAPHS,
-    trained_on: str = "kodak 01-20, scikit-image",
+    trained_on: str = "kodak",
     dtypes: tuple[str, ...] = ("float32",),
 ) -> Model:
     """A model from its record ``weights/NAME.json``; ``data``, ``use`` and ``limits`` are prose for its card."""
@@ -114,6 +114,7 @@ def _denoise() -> Model:
         limits="It knows one strength of noise, the same at every pixel: it leaves traces of stronger noise, and smooths where "
         "there is less. The noise of a camera, which depends on the light and is mixed between neighbours, is another. Far "
         "smaller and trained far less than the published networks, see `swinir-color-denoise-25.official`.",
+        trained_on="kodak?noise=25",
         dtypes=("float32", "bfloat16"),
     )
 
@@ -160,7 +161,7 @@ def _depth() -> Model:
         "The energy's weights were chosen on frames it was trained on. "
         "Unlike the paper's units, these add to the bicubic interpolation (`residual`). Holes are left as they are unless "
         "they are to be filled (`holes`), and what is filled in is a guess.",
-        trained_on="slambook2",
+        trained_on="slambook2-depth",
     )
 
 
