@@ -181,7 +181,7 @@ def _video() -> Model:
 MODELS: tuple[Model, ...] = (
     *map(_srcnn, (2, 3, 4)),
     *map(_espcn, (2, 3, 4)),
-    _swinir(2),
+    *map(_swinir, (2, 4)),
     _denoise(),
     _srforest(),
     _depth(),
