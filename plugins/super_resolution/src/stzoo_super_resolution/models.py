@@ -184,6 +184,7 @@ MODELS: tuple[Model, ...] = (
     *map(_swinir, (2, 4)),
     _denoise(),
     _srforest(),
+    _bayesr(),
     _depth(),
     _video(),
 )
