@@ -181,11 +181,14 @@ def _predict(parser: Parser) -> None:
 
 
 def _predict_arguments(parser: Parser, words: Sequence[str]) -> None:
-    """As the task says; inputs are needed unless there are data: what may be left out must stand right behind NAME."""
-    if any(word == "--data" or word.startswith("--data=") for word in words):
+    """As the task says; inputs are needed unless there are data, or the task needs none: what may be left out must stand right
+    behind NAME."""
+    _task_arguments(parser, words)
+    task = parser.get_default("task")
+    needless = task is not None and all(item.optional for item in task.inputs)
+    if needless or any(word == "--data" or word.startswith("--data=") for word in words):
         inputs = next(action for action in parser._actions if action.dest == "inputs")
         inputs.nargs, inputs.required = "*", False
-    _task_arguments(parser, words)
 
 
 def _task_arguments(parser: Parser, words: Sequence[str], roles: Sequence[str] = ("option", "input", "output")) -> None:

@@ -443,14 +443,12 @@ def _duration(seconds: float) -> str:
 def _limitations(
     predictor: Predictor, license: str, base: str, data: str, record: Mapping[str, Any], measured: bool
 ) -> list[str]:
-    size = predictor.requirements.native_size
+    size = predictor.requirements.native
     found = [f"It inherits the limitations of {base}: see its card." if base else ""]
     how = "fine-tuned" if base else "trained"
     found += [f"It was {how} on {data}: what it does with data of other kinds is not known." if data else ""]
     found += ["No numbers were recorded for these weights." if not measured else ""]
-    found += [
-        f"It was made for {size[1]}x{size[0]} pixels; other sizes are taken but were not measured." if size else ""
-    ]
+    found += [f"It was made for {size}; other sizes are taken but were not measured." if size else ""]
     found += ["Its licence forbids commercial use." if forbids_commercial_use(license) else ""]
     status = record.get("status", "finished")
     found += [f"Its training was {status}, not brought to its end." if status != "finished" else ""]

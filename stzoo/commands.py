@@ -16,7 +16,7 @@ from stzoo.arguments import UsageError
 from stzoo.evaluation import EVALUATION_FILE
 from stzoo.evaluation import evaluate as run_evaluation
 from stzoo.fields import Field
-from stzoo.files import write_atomically
+from stzoo.files import ending, write_atomically
 from stzoo.processes import is_main_process
 from stzoo.spec import Task
 
@@ -38,15 +38,18 @@ def predict(args: argparse.Namespace) -> int:
         raise UsageError("--split, --streaming, --shard-size and --limit are for data sets", "Give one with --data")
     task: Task = args.task
     written = [item for item in task.outputs if item.suffixes]
-    targets = _targets(args, written) if written else [{} for _ in args.inputs]
+    sources = args.inputs or [None]  # a task that needs no input is done once
+    targets = _targets(args, written) if written else [{} for _ in sources]
     predictor = api.load(args.name, revision=args.revision, device=args.device, dtype=args.dtype, offline=args.offline)
     options = _given(args, "input") | _given(args, "option")
-    flows = len(task.outputs) == 1 and not _given(args, "input") and all(map(_flows, args.inputs, targets))
+    single = len(task.outputs) == 1 and not _given(args, "input")
+    flows = single and all(_flows(task.outputs[0], *item) for item in zip(sources, targets, strict=True))
     if flows and predictor.streams(options):
         return _predict_streams(args, predictor, options, targets)
-    predictions = predictor.predict_batch(args.inputs, batch_size=args.batch_size or 1, **options)
+    items = [() if source is None else source for source in sources]
+    predictions = predictor.predict_batch(items, batch_size=args.batch_size or 1, **options)
     done = []
-    work = zip(args.inputs, targets, predictions, strict=True)
+    work = zip(sources, targets, predictions, strict=True)
     for source, paths, prediction in terminal.progress(work, len(targets), "input"):
         outputs: dict[str, Any] = {}
         for name, value in prediction.items():
@@ -66,11 +69,12 @@ def predict(args: argparse.Namespace) -> int:
     return 0
 
 
-def _flows(source: str, targets: Mapping[str, Path]) -> bool:
+def _flows(output: Field, source: str | None, targets: Mapping[str, Path]) -> bool:
     """Whether a clip can be read from ``source`` and written to ``targets`` frame by frame."""
     from stzoo.fields import VIDEOS
 
-    return Path(source).suffix.lower() in VIDEOS and [path.suffix.lower() for path in targets.values()] == [".mp4"]
+    written = {path.suffix.lower() for path in targets.values()}
+    return Path(source or "").suffix.lower() in VIDEOS and bool(written) and written <= {*output.streamed}
 
 
 def _predict_streams(
@@ -142,7 +146,7 @@ def _targets(args: argparse.Namespace, written: Sequence[Field]) -> list[dict[st
         raise UsageError("there is no place to write to", f"Add -o FILE, ending in one of {', '.join(first.suffixes)}")
     output = Path(args.output).expanduser()
     into_folder = len(args.inputs) > 1 or output.is_dir() or args.output.endswith(os.sep)
-    if into_folder and not output.is_dir() and output.suffix in first.suffixes:
+    if into_folder and not output.is_dir() and ending(output) in first.suffixes:
         raise UsageError(f"several inputs cannot all be written to the file {output}", "Give a folder: -o FOLDER")
     if args.format and not into_folder:
         raise UsageError("--format is for output folders", "The ending of -o says how a file is written")
@@ -150,14 +154,14 @@ def _targets(args: argparse.Namespace, written: Sequence[Field]) -> list[dict[st
         output.mkdir(parents=True, exist_ok=True)
     targets: list[dict[str, Path]] = []
     taken = {Path(item).expanduser().resolve() for item in args.inputs}
-    for source in map(Path, args.inputs):
+    for source in map(Path, args.inputs or [args.name]):
         path = output
         if into_folder:
-            ending = f".{args.format.removeprefix('.')}" if args.format else _ending(source, first)
-            path = output / f"{source.stem}{ending}"
+            written_as = f".{args.format.removeprefix('.')}" if args.format else _ending(source, first)
+            path = output / f"{_stem(source)}{written_as}"
         paths = {first.name: path}
         for item in written[1:]:
-            paths[item.name] = path.with_name(f"{path.stem}-{item.name}{_ending(path, item)}")
+            paths[item.name] = path.with_name(f"{_stem(path)}-{item.name}{_ending(path, item)}")
         for item in written:
             target = paths[item.name]
             check_target(item, target)
@@ -170,7 +174,13 @@ def _targets(args: argparse.Namespace, written: Sequence[Field]) -> list[dict[st
 
 def _ending(like: Path, field: Field) -> str:
     """The ending of ``like`` if the field can be written so, else the first that can be."""
-    return like.suffix if like.suffix.lower() in field.suffixes else field.suffixes[0]
+    own = ending(like)
+    return like.name[len(like.name) - len(own) :] if own in field.suffixes else field.suffixes[0]
+
+
+def _stem(path: Path) -> str:
+    """The name without its ending."""
+    return path.name[: len(path.name) - len(ending(path))]
 
 
 def finetune(args: argparse.Namespace) -> int:

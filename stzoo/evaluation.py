@@ -176,6 +176,11 @@ def evaluate(
         command=_command(map(_label, given), asked, baselines),
         date=now(),
         axes={name: axis for name in functions if (axis := metric_named(task, name).curve)},
+        places={
+            name: getattr(predictor.requirements, named)
+            for name in functions
+            if (named := metric_named(task, name).named)
+        },
         rows={name: measured[name][0] for name in labels},
     )
     if output is not None and is_main_process():

@@ -75,10 +75,17 @@ def room(where: object, remedy: str | None = None) -> Iterator[None]:
         raise
 
 
+def ending(path: Path) -> str:
+    """How a file's name ends, in lower case: ``.png``, or both endings of what is compressed, ``.nii.gz``."""
+    found = path.suffix.lower()
+    return "".join(path.suffixes[-2:]).lower() if found == ".gz" else found
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` with the same ending; it takes ``path``'s place if the block succeeds."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    suffix = path.name[len(path.name) - len(ending(path)) :]
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=suffix)
     os.close(handle)
     temporary = Path(name)
     try:

@@ -12,7 +12,8 @@ from stzoo.spec import Architecture, load_reference
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-WRAPPERS = ("state_dict", "model", "model_state_dict", "params_ema", "params", "net", "network")
+WRAPPERS = ("state_dict", "ema", "model", "model_state_dict", "params_ema", "params", "net", "network")
+"""Where training scripts put a state dict; averaged weights come before those they are the average of."""
 PREFIXES = ("module.", "model.", "_orig_mod.")
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")
 
@@ -91,7 +92,7 @@ def _read_pickle(path: Path) -> Any:
 
 
 def unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
-    """The mapping of names to tensors inside a training checkpoint."""
+    """The mapping of names to tensors inside a training checkpoint; plain values among the tensors are left out."""
     import torch
 
     for _ in range(4):
@@ -102,8 +103,10 @@ def unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
         }
         if tensors and len(tensors) == len(loaded):
             return tensors
-        inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
+        inner = next((loaded[key] for key in WRAPPERS if _holds_tensors(loaded.get(key))), None)
         if inner is None:
+            if tensors and not any(isinstance(value, Mapping) for value in loaded.values()):
+                return tensors
             break
         loaded = inner
     found = (
@@ -112,6 +115,15 @@ def unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
     raise errors.FormatError(
         f"{path} holds no state dict: found {found}",
         f"A state dict is looked for at the top and under {', '.join(WRAPPERS)}",
+    )
+
+
+def _holds_tensors(value: Any) -> bool:
+    """Whether it is a mapping with tensors in it, or one that may have a state dict inside."""
+    import torch
+
+    return isinstance(value, Mapping) and any(
+        key in WRAPPERS or isinstance(item, torch.Tensor) for key, item in value.items()
     )
 
 

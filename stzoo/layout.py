@@ -1,8 +1,8 @@
 """How a local folder holds examples of a task: one rule, made from the task's columns.
 
 A folder may have the sub-folders ``train``, ``validation`` and ``test``. Inside, a task with one column has one file (or
-folder of frames) for each example; with several columns each has a sub-folder of its own, and files that belong together
-have the same name but for the ending. ``metadata.csv`` or ``metadata.jsonl`` adds plain values. Instead of files there may
+folder of frames) for each example; with several columns each has a sub-folder of its own (``image`` or ``images``), and files
+that belong together have the same name but for the ending. ``metadata.csv`` or ``metadata.jsonl`` adds plain values. Instead of files there may
 be parquet files, or tar files in WebDataset format.
 """
 
@@ -20,6 +20,7 @@ from typing import Any
 
 from stzoo.errors import DatasetError, SplitMissing
 from stzoo.fields import Field
+from stzoo.files import ending
 from stzoo.spec import Task
 
 SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
@@ -86,7 +87,9 @@ def tree(task: Task) -> str:
         names = ["file_name"] if len(media) == 1 else [f"{item.name}_file_name" for item in media]
         lines.append(("    metadata.csv", f"a table with {', '.join((*names, *plain))}"))
     elif len(media) > 1:
-        lines.append(("", "files that belong together have the same NAME"))
+        lines.append(
+            ("", f"files that belong together have the same NAME; {media[0].name}s/ will do for {media[0].name}/ ...")
+        )
     required = [item.name for item in media if not item.optional]
     if len(required) == 1 < len(media):
         lines.append(("", f"where nothing else is given, {required[0]}/ may be left out too"))
@@ -162,25 +165,26 @@ def _folder(folder: Path, root: Path, task: Task, tolerant: bool) -> Found:
     if not media:
         raise DatasetError(f"examples of {task.name} are not read from a folder of files", "Give parquet files")
     notes = next((path for path in entries if path.name in METADATA), None)
-    several = any((folder / item.name).is_dir() for item in media) and len(media) > 1
-    media = [item for item in media if not item.optional or (folder / item.name).is_dir()]
+    places = {item.name: _place(folder, item) for item in media}
+    several = any(place.is_dir() for place in places.values()) and len(media) > 1
+    media = [item for item in media if not item.optional or places[item.name].is_dir()]
     if len(media) == 1 and not several:
         values = {media[0].name: _by_key(_values(folder, media[0], wrong), folder, wrong)}
     else:
         names = [item.name for item in media]
         for path in entries:
-            if path.name not in names and path != notes:
+            if path not in places.values() and path != notes:
                 wrong.add(path, f"is none of the columns' sub-folders ({', '.join(names)})")
-        for item in media:
-            if not (folder / item.name).is_dir():
-                wrong.add(folder, f"has no sub-folder {item.name!r}")
+        for name in names:
+            if not places[name].is_dir():
+                wrong.add(folder, f"has no sub-folder {name!r}")
         wrong.complain(task)
         values = {
-            item.name: _by_key(_values(folder / item.name, item, wrong), folder / item.name, wrong) for item in media
+            item.name: _by_key(_values(places[item.name], item, wrong), places[item.name], wrong) for item in media
         }
         for name, other in ((one, two) for one in names for two in names if one != two):
             for key in values[name].keys() - values[other].keys():
-                wrong.add(values[name][key], f"has no partner {other}/{key}.*")
+                wrong.add(values[name][key], f"has no partner {places[other].name}/{key}.*")
         wrong.files.sort()
     wrong.complain(task)
     plain = [item for item in task.columns if not item.reads]
@@ -194,6 +198,12 @@ def _folder(folder: Path, root: Path, task: Task, tolerant: bool) -> Found:
     columns = {name: [str(found[key]) for key in keys] for name, found in values.items()}
     first = columns[media[0].name]
     return Found("all", {KEY: [os.path.relpath(path, root) for path in first], **columns})
+
+
+def _place(folder: Path, item: Field) -> Path:
+    """The sub-folder of a column: of its name, or, where there is one, of its plural."""
+    plural = folder / f"{item.name}s"
+    return plural if plural.is_dir() and not (folder / item.name).is_dir() else folder / item.name
 
 
 def _files(paths: Sequence[Path], root: Path, task: Task, tolerant: bool) -> Found:
@@ -223,7 +233,7 @@ def _values(folder: Path, item: Field, wrong: _Wrong) -> Iterator[Path]:
     entries = [path for path in _visible(folder) if path.name not in METADATA]
     if not entries:
         wrong.add(folder, "is an empty folder")
-    suffixes = [path.suffix.lower() for path in entries]
+    suffixes = list(map(ending, entries))
     inside = not any(path.is_dir() for path in entries) and not set(suffixes) & set(item.reads)
     if item.frames and inside and set(suffixes) & set(item.frames):
         for path in entries:
@@ -238,7 +248,7 @@ def _values(folder: Path, item: Field, wrong: _Wrong) -> Iterator[Path]:
 def _value(path: Path, item: Field, wrong: _Wrong) -> Iterator[Path]:
     if path.is_dir():
         yield from _values(path, item, wrong)
-    elif path.suffix.lower() not in item.reads:
+    elif ending(path) not in item.reads:
         wrong.add(path, f"has an ending that {item.name} is not read from ({', '.join(item.reads)})")
     elif not wrong.tolerant and not path.stat().st_size:
         wrong.add(path, "is an empty file")
@@ -251,7 +261,7 @@ def _by_key(paths: Iterator[Path], folder: Path, wrong: _Wrong) -> dict[str, Pat
     found: dict[str, Path] = {}
     for path in paths:
         key = path.relative_to(folder).as_posix()
-        key = key if path.is_dir() else key.removesuffix(path.suffix)
+        key = key if path.is_dir() else key[: len(key) - len(ending(path))]
         if key in found:
             wrong.add(path, f"has the same name as {found[key].name}")
         found[key] = path

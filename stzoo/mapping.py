@@ -40,7 +40,7 @@ class BatchPredictor:
         offline: bool | None = None,
         **options: Any,
     ) -> None:
-        """``outputs``: names of the task's outputs that are wanted; default: all. ``options``: the task's.
+        """``outputs``: names of the task's outputs that are wanted; default: all but optional ones. ``options``: the task's.
 
         The others, and errors, are those of :func:`stzoo.load`; InputError for what the task does not have.
         """
@@ -53,7 +53,7 @@ class BatchPredictor:
         self.device, self.dtype = None if device is None else str(device), None if dtype is None else str(dtype)
         task = registry().task_of(api.architecture_of(self.model, **self.loading))
         self.inputs, known = {item.name: item.optional for item in task.inputs}, [item.name for item in task.outputs]
-        self.outputs = known if outputs is None else list(outputs)
+        self.outputs = [item.name for item in task.outputs if not item.optional] if outputs is None else list(outputs)
         for name in self.outputs:
             if name not in known:
                 raise errors.InputError(f"task {task.name!r} has no output {name!r}", suggestion(name, known))

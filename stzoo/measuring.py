@@ -122,7 +122,8 @@ def measure_one(
 
     Metrics that are optional, and those of outputs that ``truth`` does not have, are left out. ``requirements``: the network's.
     """
-    judged = [item for item in task.metrics if not item.optional and (item.output or task.outputs[0].name) in truth]
+    there = truth.keys() & outputs.keys()
+    judged = [item for item in task.metrics if not item.optional and (item.output or task.outputs[0].name) in there]
     if not judged:
         return {}, {}
     functions, missing = metric_functions(task, [item.name for item in judged], requirements)
@@ -215,6 +216,8 @@ def _judge(compute: Callable[[Any, Any], Any], output: str, metric: Metric) -> C
 
         if output not in truth:
             raise errors.InputError(f"the example has no true {output!r}")
+        if output not in outputs:
+            raise errors.InputError(f"{output} was not asked for", "Set the option that asks for it")
         value = compute(outputs[output], truth[output])
         if not metric.curve:
             return (value if metric.summary else float(value)), None

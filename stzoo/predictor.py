@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from stzoo import errors
-from stzoo.fields import Field, complete_values
+from stzoo.fields import Field, Image, complete_values
+from stzoo.files import ending
 from stzoo.spec import Architecture, Model, Requirements, Task, load_reference
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class Pipeline:
         """
         inputs = {item.name: row[item.name] for item in self.task.inputs if not _left_out(item, row)}
         known = {item.name for item in self.task.columns} - inputs.keys()
-        return inputs, {item.name: row[item.name] for item in self.task.outputs if item.name in known}
+        truth = (item for item in self.task.outputs if item.name in known and not _left_out(item, row))
+        return inputs, {item.name: row[item.name] for item in truth}
 
     def preprocess(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Arrays of one item as the network takes them: pictures padded up to the multiple it asks for."""
@@ -91,7 +93,8 @@ class Pipeline:
         from stzoo import tiling
 
         place = tensor_of(module)
-        return tiling.run(function or module, inputs, self.requirements, options, place.device, place.dtype)
+        axes = max((item.spatial for item in self.task.inputs), default=2)
+        return tiling.run(function or module, inputs, self.requirements, options, place.device, place.dtype, axes)
 
     def postprocess(self, outputs: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> dict[str, Any]:
         """Outputs of one item, the padding cut off again (scaled, where a network enlarges)."""
@@ -159,14 +162,18 @@ class Prediction(Mapping[str, Any]):
         written = next((item for item in self.task.outputs if output in (None, item.name)), None)
         if written is None:
             raise errors.InputError(f"this prediction has no output {output!r}", f"It has {', '.join(self.outputs)}")
+        if written.name not in self.outputs:
+            raise errors.InputError(f"{written.name} was not asked for", "Set the option that asks for it")
         check_target(written, path)
         declared = {option.name: option for option in written.writing}
-        written.write(
-            self.outputs[written.name],
-            path,
-            **complete_values(declared, options, f"output {written.name!r}", errors.InputError),
-        )
+        settings = complete_values(declared, options, f"output {written.name!r}", errors.InputError)
+        written.write(self.outputs[written.name], path, **settings, **self.view(written))
         return path
+
+    def view(self, written: Field) -> dict[str, Any]:
+        """The input that shows the same view as an output, as its ``write`` takes it; empty where the output names none."""
+        name = getattr(written, "picture", "")
+        return {"picture": self.inputs[name]} if name in self.inputs else {}
 
     def figure(self, truth: Mapping[str, Any] | None = None) -> PILImage:
         """Inputs and outputs as labelled rows of pictures; with ``truth``, that and where it differs below."""
@@ -178,6 +185,8 @@ class Prediction(Mapping[str, Any]):
             if item.name in self.inputs
         ]
         for item in self.task.outputs:
+            if item.name not in self.outputs:
+                continue
             if truth is not None and item.name in truth:
                 rows.append(("truth", item.preview(truth[item.name])))
             rows.append(("prediction", item.preview(self.outputs[item.name])))
@@ -267,7 +276,8 @@ class Predictor:
         """Predict a clip that comes frame by frame: frames of the first output, in order, as soon as they are known.
 
         ``frames``: an iterable of pictures, each as ``predict`` takes them, or a clip that can be read bit by bit (a video
-        file, a folder). Only as many frames as two windows have are held at once. Raises InputError.
+        file, a folder). Only as many frames as two windows have are held at once. A model of single pictures takes each
+        frame by itself. Raises InputError.
         """
         from stzoo import media, tiling
         from stzoo.media.decoding import stacked
@@ -277,11 +287,14 @@ class Predictor:
             raise errors.InputError(
                 "this model does not take frames one by one", "Use predict, which takes whole clips"
             )
-        window, shared = tiling.frames_at_once(self.requirements, self._options(options))
+        alone = isinstance(self.task.inputs[0], Image)
+        window, shared = (1, 0) if alone else tiling.frames_at_once(self.requirements, self._options(options))
 
         def some(clip: list[np.ndarray]) -> dict[str, torch.Tensor]:
             import torch
 
+            if alone:
+                return {output: torch.from_numpy(self.predict(clip[0], **options)[output][None])}
             done = self.predict(stacked(clip, name), **options | {tiling.WINDOW.name: 0})
             return {output: torch.from_numpy(done[output])}
 
@@ -292,8 +305,12 @@ class Predictor:
         """Whether :meth:`stream` can be used with these options. Raises InputError if they are wrong."""
         from stzoo import tiling
 
-        values = self._options(options)
-        if tiling.WINDOW.name not in values or not all(item.optional for item in self.task.inputs[1:]):
+        values, first = self._options(options), self.task.inputs[0]
+        if not all(item.optional for item in self.task.inputs[1:]):
+            return False
+        if isinstance(first, Image):
+            return True
+        if tiling.WINDOW.name not in values:
             return False
         return self.task.dense and bool(tiling.frames_at_once(self.requirements, values)[0])
 
@@ -303,11 +320,11 @@ class Predictor:
         return complete_values(declared, given, f"task {self.task.name!r}", errors.InputError)
 
     def _read(self, item: Any, named: Mapping[str, Any], fields: Mapping[str, Field]) -> Values:
-        given: Values = {**dict(zip(fields, item if isinstance(item, tuple) else (item,), strict=False)), **named}
-        if isinstance(item, tuple) and len(item) > len(fields):
-            raise errors.InputError(
-                f"{len(item)} inputs, task {self.task.name!r} takes {len(fields)}: {', '.join(fields)}"
-            )
+        item = item if isinstance(item, tuple) else (item,)
+        given: Values = {**dict(zip(fields, item, strict=False)), **named}
+        if len(item) > len(fields):
+            taken = f"{len(fields)}: {', '.join(fields)}" if fields else "none"
+            raise errors.InputError(f"{len(item)} inputs, task {self.task.name!r} takes {taken}")
         given = {name: given[name] for name in fields if name in given and not _left_out(fields[name], given)}
         if missing := [name for name in fields if name not in given and not fields[name].optional]:
             raise errors.InputError(
@@ -351,6 +368,8 @@ class Predictor:
         prediction = self.predict(*self.task.sample(self.requirements))
         result: dict[str, Any] = {}
         for item in self.task.outputs:
+            if item.name not in prediction:
+                continue
             flat = item.numbers(prediction[item.name])
             picks = np.linspace(0, flat.size - 1, 16).round().astype(int)
             result[item.name] = {
@@ -416,7 +435,7 @@ def tensor_of(module: nn.Module) -> torch.Tensor:
 
 def check_target(field: Field, path: Path) -> None:
     """Raise MediaError if an output of this kind cannot be written to ``path``: its ending, its folder."""
-    if path.suffix.lower() not in field.suffixes:
+    if ending(path) not in field.suffixes:
         raise errors.MediaError(f"cannot write {field.name} as {path.name!r}", f"Endings: {', '.join(field.suffixes)}")
     if not path.parent.is_dir():
         raise errors.MediaError(f"there is no folder {path.parent} to write {path.name} into", "Create it first")

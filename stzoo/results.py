@@ -70,6 +70,8 @@ class Evaluation:
     date: str
     axes: dict[str, str] = field(default_factory=dict)
     """Metric that has a curve -> what its places are, such as ``frame``."""
+    places: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Metric whose curve's places have names -> these."""
     rows: dict[str, list[Row]] = field(default_factory=dict, repr=False, compare=False)
     """Model -> what was measured on each example. Not in the JSON: :meth:`write` puts it into samples.parquet."""
 
@@ -90,6 +92,7 @@ class Evaluation:
                 model["metrics"] = {name: _summary(item) for name, item in model["metrics"].items()}
             models = tuple(ModelResult(**model) for model in entry.pop("models"))
             failures, notes = (tuple(entry.pop(key)) for key in ("failures", "notes"))
+            entry["places"] = {name: tuple(items) for name, items in entry.get("places", {}).items()}
             return cls(**entry, failures=failures, notes=notes, models=models)
         except (ValueError, KeyError, TypeError, AttributeError) as problem:
             if isinstance(written, int) and written > FORMAT_VERSION:
@@ -154,7 +157,7 @@ class Evaluation:
             found = {model.name: model.metrics[name].curve for model in self.models}
             if count := min(map(len, found.values())):
                 lines = [
-                    f"| {name}, {axis} | " + " | ".join(map(str, range(1, count + 1))) + " |",
+                    f"| {name}, {axis} | " + " | ".join(self.labels(name, count)) + " |",
                     "|---|" + "---:|" * count,
                 ]
                 lines += [
@@ -162,6 +165,11 @@ class Evaluation:
                 ]
                 tables.append("\n".join(lines) + "\n")
         return "\n".join(tables)
+
+    def labels(self, metric: str, count: int) -> list[str]:
+        """What the ``count`` places of a metric's curve are called: their names, or numbers from 1."""
+        names = self.places.get(metric, ())
+        return list(names) if len(names) == count else [str(place + 1) for place in range(count)]
 
     def costs(self) -> str:
         """Markdown: what a prediction of each model costs; empty if that is not known."""

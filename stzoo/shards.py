@@ -63,12 +63,14 @@ class Shards:
         name, written = _file_name(index, key), list[Path]()
         try:
             for item in self.task.outputs:
+                if item.name not in prediction:  # not asked for
+                    continue
                 value = prediction[item.name]
                 row[f"predicted_{item.name}_shape"] = list(getattr(value, "shape", ()))
                 if ending := self.endings.get(item.name):
                     path = folder / f"{name}.{item.name}{ending}"
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    item.write(value, path, **({} if written else self.writing))
+                    item.write(value, path, **({} if written else self.writing), **prediction.view(item))
                     written.append(path)
                     row[f"predicted_{item.name}"] = path.relative_to(folder).as_posix()
                 else:
@@ -104,7 +106,8 @@ class Shards:
                 if row["error"] is not None:
                     continue
                 for output in self.endings:
-                    member = row[f"predicted_{output}"]
+                    if (member := row.get(f"predicted_{output}")) is None:
+                        continue
                     add(member, (folder / member).read_bytes())
                 told = {name: value for name, value in row.items() if name != "error"}
                 add(f"{_file_name(row['index'], row['key'])}.json", json.dumps(told).encode())

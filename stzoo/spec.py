@@ -77,6 +77,8 @@ class _Record:
         kind: Any = type(self)
         for name, annotation, accepted, several in _declared(kind):
             value = getattr(self, name)
+            if value is None and type(None) in accepted:
+                continue
             if several and isinstance(value, list):
                 value = tuple(value)
                 object.__setattr__(self, name, value)
@@ -121,11 +123,11 @@ class Requirements(_Record):
     """Frames one forward pass returns; more come from rolling out."""
     channels: int | None = None
     minimum: int = 1
-    """Smallest height and width, in pixels."""
+    """Smallest height and width (of a volume: side), in pixels."""
     multiple: int = 1
-    """Height and width are padded up to a multiple of this and the output is cropped back."""
-    native_size: tuple[int, int] | None = None
-    """Height and width it was made for, in pixels."""
+    """Height and width (every side of a volume) are padded up to a multiple of this and the output is cropped back."""
+    native_size: tuple[int, int] | tuple[int, int, int] | None = None
+    """Height and width, or the three sides of a volume, it was made for, in pixels."""
     classes: tuple[str, ...] = ()
     """Names of the classes in its masks, by number from 0; empty where masks hold numbers of objects, or there are none."""
     padding: Literal["edge", "reflect"] = "edge"
@@ -139,7 +141,8 @@ class Requirements(_Record):
     seam: float = 1e-5
     """How far outputs computed in tiles may be from those of the whole picture, as a part of their largest magnitude."""
     tile: int = 1024
-    """Pictures of up to this, squared, pixels are computed as a whole, larger ones in tiles of at most this height and width."""
+    """Pictures of up to this, squared (volumes: cubed), pixels are computed as a whole, larger ones in tiles of at most this
+    height and width."""
     reach_frames: int | None = None
     """Frames before, and frames after, that a frame of its output depends on. None: the network needs whole clips."""
     window: int = 16
@@ -150,6 +153,14 @@ class Requirements(_Record):
         if isinstance(self.native_size, list):  # as JSON has it
             object.__setattr__(self, "native_size", tuple(self.native_size))
 
+    @property
+    def native(self) -> str:
+        """``native_size`` for people: width x height, the sides of a volume as they are; empty where there is none."""
+        size = self.native_size or ()
+        if len(size) > 2:
+            return "x".join(map(str, size)) + " voxels"
+        return "x".join(map(str, size[::-1])) + " pixels" * bool(size)
+
     def describe(self) -> str:
         """The requirements as one line for people."""
         parts = [
@@ -158,7 +169,7 @@ class Requirements(_Record):
             f"knows {len(self.classes)} classes" if self.classes else "",
         ]
         if self.native_size:
-            parts.append(f"made for {self.native_size[1]}x{self.native_size[0]} pixels")
+            parts.append(f"made for {self.native}")
         parts.append(
             f"any size from {_count(self.minimum, 'pixel')}"
             + (f", padded to multiples of {self.multiple}" if self.multiple > 1 else "")
@@ -254,6 +265,8 @@ class Metric(_Record):
     curve: str = ""
     """What ``compute`` returns one value (or, with ``summary``, what that takes) for each of, such as ``"frame"``: an array
     with these along its first axis. The metric's number is over all of them, its curve over the examples at each."""
+    named: str = ""
+    """The attribute of the network's :class:`Requirements` that names what the curve is over, such as ``"classes"``."""
     optional: bool = False
     """Whether it is computed only when it is asked for by name."""
 
@@ -302,8 +315,8 @@ class Task(_Spec):
             own = {item.name: item for item in (*self.inputs, *self.outputs)}
             object.__setattr__(self, "columns", tuple(own.values()))
         required = [not item.optional for item in self.inputs]
-        if required != sorted(required, reverse=True) or not any(required or [True]):
-            self._fail("inputs", "a required input, further ones, then the optional ones")
+        if required != sorted(required, reverse=True):
+            self._fail("inputs", "the required inputs, then the optional ones")
 
     def sample(self, requirements: Requirements) -> tuple[Any, ...]:
         """Deterministic values of the inputs that a prediction needs, in order; the optional ones are left out."""

@@ -3,7 +3,8 @@
 A picture is cut into tiles that share ``overlap`` pixels with their neighbours. Where a tile was cut, the network sees no
 surroundings: the outer three eighths of what two tiles share are taken from the other one, and in the quarter between, one
 fades into the other, with weights that sum to one. So a network whose receptive field has a radius of at most 3/8 of the
-overlap gives what it gives for the whole picture, up to rounding. A clip is cut into windows of frames in the same way.
+overlap gives what it gives for the whole picture, up to rounding. A clip is cut into windows of frames in the same way, and
+a volume into blocks: what is said of pictures' two axes holds for its three.
 
 Pictures and outputs stay on the CPU; tiles go to the network's device one by one. No array library is imported when this
 module is.
@@ -37,8 +38,8 @@ Outputs = dict[Any, Any]
 
 TILE = Number(
     "tile",
-    "Height and width in pixels of the tiles that a picture is cut into; 0: none. Default: as the model states, where a "
-    "picture is larger",
+    "Height and width (of a volume: every side) in pixels of the tiles that a picture is cut into; 0: none. Default: as the "
+    "model states, where a picture is larger",
     minimum=0,
     integer=True,
 )
@@ -65,11 +66,11 @@ def overlap_for(reach: int) -> int:
     return math.ceil(Fraction(8 * reach, 3))
 
 
-def settings(needs: Requirements, given: Mapping[str, Any], height: int, width: int) -> tuple[int, int]:
-    """Tile (0: none) and overlap, in pixels, for a picture of this size.
+def settings(needs: Requirements, given: Mapping[str, Any], *size: int) -> tuple[int, int]:
+    """Tile (0: none) and overlap, in pixels, for a picture of this height and width, or a volume of these three sides.
 
     ``given``: the options; what they leave open is as the network states: pictures of up to ``needs.tile`` squared pixels
-    are not cut. Raises InputError where tile and overlap do not go together, or the network needs whole pictures.
+    (volumes: cubed) are not cut. Raises InputError where tile and overlap do not go together, or the network needs whole pictures.
     """
     tile, overlap = given.get("tile"), given.get("overlap")
     if needs.reach is None:
@@ -78,7 +79,7 @@ def settings(needs: Requirements, given: Mapping[str, Any], height: int, width: 
         return 0, 0
     overlap = _up(overlap_for(needs.reach) if overlap is None else overlap, needs.multiple)
     if tile is None:
-        tile = needs.tile if height * width > needs.tile**2 else 0
+        tile = needs.tile if math.prod(size) > needs.tile ** len(size) else 0
     least = max(needs.minimum, needs.multiple, 2 * overlap)
     if tile and tile < least:
         why = f"with an overlap of {overlap}" if least == 2 * overlap else "for this model"
@@ -156,14 +157,15 @@ def run(
     given: Mapping[str, Any],
     device: torch.device,
     dtype: torch.dtype,
+    axes: int = 2,
 ) -> Any:
     """``function(*pictures)`` as :func:`tiled` computes it, a clip (B, T, C, H, W) in windows too, as network and options say.
 
-    ``given``: the options. Raises InputError as :func:`settings`, :func:`tiled` and :func:`windows` do.
+    ``given``: the options; ``axes``: 3 for volumes (B, C, X, Y, Z). Raises InputError as :func:`settings`, :func:`tiled` and :func:`windows` do.
     """
     import torch
 
-    tile, overlap = settings(needs, given, *pictures[0].shape[-2:])
+    tile, overlap = settings(needs, given, *pictures[0].shape[-axes:])
 
     def at_once(*parts: Tensor) -> Any:
         return tiled(
@@ -177,16 +179,17 @@ def run(
             halve=needs.reach is not None,
             device=device,
             dtype=dtype,
+            axes=axes,
         )
 
-    window, shared = frames_at_once(needs, given) if pictures[0].ndim == 5 else (0, 0)
+    window, shared = frames_at_once(needs, given) if pictures[0].ndim == axes + 3 else (0, 0)
     length = pictures[0].shape[1]
     if not window or length <= window:
         return at_once(*pictures)
 
     def some(places: list[int]) -> Outputs:
         frames = slice(places[0], places[-1] + 1)
-        found = _named(at_once(*(item[:, frames] if item.ndim == 5 else item for item in pictures)))
+        found = _named(at_once(*(item[:, frames] if item.ndim == axes + 3 else item for item in pictures)))
         times.append(Fraction(next(iter(found.values())).shape[1], len(places)))
         return {name: output.transpose(0, 1) for name, output in found.items()}
 
@@ -232,6 +235,7 @@ def tiled(
     halve: bool = True,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    axes: int = 2,
 ) -> Any:
     """``function(*pictures)``, computed tile by tile: a tensor, or a tuple or mapping of tensors, on the CPU.
 
@@ -245,8 +249,11 @@ def tiled(
         multiple: tiles start and end at multiples of this; beyond the lower and right border edges are repeated, or the
             picture is mirrored (``padding="reflect"``), to get there.
         minimum: no tile is smaller than this, if the picture is not.
-        halve: whether a tile that memory does not suffice for is cut in four and tried again, and those after it alike.
+        halve: whether a tile that memory does not suffice for is halved along each axis and tried again, and those after it
+            alike.
         device, dtype: where tiles go, and as what; default: as they are.
+        axes: how many axes at the end are cut: 2, or 3 of volumes (..., X, Y, Z), where all that is said of height and width
+            holds for the three.
 
     Outputs have ``floor(H * s)`` rows and ``floor(W * s)`` columns. Half precision becomes float32. Numbers without a
     fraction, such as classes, are not blended: each is that of one tile. The same arguments give the same outputs, bit for
@@ -254,8 +261,8 @@ def tiled(
 
     Raises InputError where sizes do not fit together, and where memory does not suffice for the smallest tile.
     """
-    job = _Job(function, _up(overlap, multiple), multiple, padding, minimum, halve, device, dtype)
-    outputs = job.cut(pictures, tile or max(pictures[0].shape[-2:]) + multiple)
+    job = _Job(function, _up(overlap, multiple), multiple, padding, minimum, halve, device, dtype, axes)
+    outputs = job.cut(pictures, tile or max(pictures[0].shape[-axes:]) + multiple)
     return _as_returned(outputs)
 
 
@@ -269,37 +276,36 @@ class _Job:
     halve: bool
     device: torch.device | str | None
     dtype: torch.dtype | None
+    axes: int
     largest: float = math.inf
     """Side of the largest tile that is tried; falls when memory does not suffice."""
 
     def cut(self, pictures: Sequence[Tensor], size: int) -> Outputs:
         """Outputs for pictures, in tiles of at most this size."""
-        height, width = pictures[0].shape[-2:]
-        rows, columns = (cuts(length, size, self.overlap, self.multiple, self.minimum) for length in (height, width))
-        places = list(itertools.product(range(len(rows)), range(len(columns))))
+        shape = tuple(pictures[0].shape[-self.axes :])
+        grid = [cuts(length, size, self.overlap, self.multiple, self.minimum) for length in shape]
+        places = list(itertools.product(*(range(len(parts)) for parts in grid)))
         wholes: dict[Any, _Whole] = {}
-        for row, column in terminal.progress(places, len(places), "tile", delay=1):
-            tile = [_part(picture, (height, width), (rows[row], columns[column]), self.padding) for picture in pictures]
-            outputs = self.run(tile)
+        for place in terminal.progress(places, len(places), "tile", delay=1):
+            block = [parts[index] for parts, index in zip(grid, place, strict=True)]
+            outputs = self.run([_part(picture, shape, block, self.padding) for picture in pictures])
             if len(places) == 1:
-                return {
-                    name: _cropped(output, (height, width), (rows[0], columns[0])) for name, output in outputs.items()
-                }
+                return {name: _cropped(output, shape, block) for name, output in outputs.items()}
             for name, output in outputs.items():
                 if name not in wholes:
-                    wholes[name] = _Whole(output, (height, width), (rows, columns), self.overlap, self.multiple)
-                wholes[name].add(output, row, column)
+                    wholes[name] = _Whole(output, shape, grid, self.overlap, self.multiple)
+                wholes[name].add(output, place)
         return {name: whole.tensor for name, whole in wholes.items()}
 
     def run(self, tile: Sequence[Tensor]) -> Outputs:
-        """Outputs for a tile; where memory does not suffice, cut in four, again and again."""
-        side = max(tile[0].shape[-2:])
+        """Outputs for a tile; where memory does not suffice, halved along each axis, again and again."""
+        side = max(tile[0].shape[-self.axes :])
         if side <= self.largest:
             if (outputs := self.attempt(tile)) is not None:
                 return outputs
             smaller = _up(Fraction(side + self.overlap, 2), self.multiple)
             if not self.halve or not max(self.minimum, 2 * self.overlap) <= smaller < side:
-                size = "x".join(map(str, reversed(tile[0].shape[-2:])))
+                size = _sides(tile[0].shape[-self.axes :])
                 raise InputError(
                     f"memory does not suffice for {size} pixels at once", "Give a smaller input, or use another device"
                 )
@@ -343,32 +349,37 @@ def _as_returned(outputs: Outputs) -> Any:
     return tuple(outputs.values()) if all(isinstance(name, int) for name in outputs) else outputs
 
 
-Size = tuple[int, int]
-Place = tuple[range, range]
+def _sides(shape: Sequence[int]) -> str:
+    """Width x height; of a volume its sides as they are."""
+    return "x".join(map(str, reversed(shape) if len(shape) == 2 else shape))
 
 
-def _part(picture: Tensor, size: Size, place: Place, padding: str) -> Tensor:
-    """The rows and columns ``place`` of a picture, in pixels of one that has ``size``; it is padded beyond its end."""
+def _at_end(indices: Iterable[Any]) -> Any:
+    """An index of the last axes."""
+    return (..., *indices)
+
+
+def _part(picture: Tensor, shape: Sequence[int], place: Sequence[range], padding: str) -> Tensor:
+    """What is at ``place`` of a picture, in pixels of one that has ``shape``; it is padded beyond its end."""
     import torch
 
+    own = picture.shape[-len(shape) :]
     indices = []
-    for axis, (length, part) in enumerate(zip(size, place, strict=True)):
-        own = picture.shape[axis - 2]
-        start, stop = (Fraction(end * own, length) for end in (part.start, part.stop))
-        if not start.denominator == stop.denominator == 1 or picture.shape[-1] * size[0] != picture.shape[-2] * size[1]:
-            found, wanted = ("x".join(map(str, reversed(shape))) for shape in (picture.shape[-2:], size))
+    for length, mine, part in zip(shape, own, place, strict=True):
+        start, stop = (Fraction(end * mine, length) for end in (part.start, part.stop))
+        if not start.denominator == stop.denominator == 1 or mine * shape[0] != own[0] * length:
             raise InputError(
-                f"inputs of {wanted} and {found} pixels cannot be cut alike", "Give one that is a multiple"
+                f"inputs of {_sides(shape)} and {_sides(own)} pixels cannot be cut alike", "Give one that is a multiple"
             )
         indices.append(range(int(start), int(stop)))
-    rows, columns = indices
-    if rows.stop <= picture.shape[-2] and columns.stop <= picture.shape[-1]:
-        return picture[..., rows.start : rows.stop, columns.start : columns.stop]
-    across, down = (
-        torch.tensor([_inside(index, length, padding) for index in part], device=picture.device)
-        for part, length in zip(indices, picture.shape[-2:], strict=True)
+    if all(index.stop <= length for index, length in zip(indices, own, strict=True)):
+        return picture[_at_end(slice(index.start, index.stop) for index in indices)]
+    places = (
+        torch.tensor([_inside(at, length, padding) for at in index], device=picture.device)
+        for index, length in zip(indices, own, strict=True)
     )
-    return picture[..., across[:, None], down]
+    spread = (at.reshape(-1, *[1] * after) for at, after in zip(places, range(len(own))[::-1], strict=True))
+    return picture[_at_end(spread)]
 
 
 def _inside(index: int, length: int, padding: str) -> int:
@@ -379,53 +390,60 @@ def _inside(index: int, length: int, padding: str) -> int:
     return min(index, 2 * length - 2 - index)
 
 
-def _cropped(output: Tensor, size: Size, place: Place) -> Tensor:
+def _cropped(output: Tensor, shape: Sequence[int], place: Sequence[range]) -> Tensor:
     """Without what comes of repeated edges."""
     padded = [len(part) for part in place]
-    if padded == list(size) or output.ndim < 3:
+    if padded == list(shape) or output.ndim <= len(shape):
         return output
-    height, width = (length * out // part for length, out, part in zip(size, output.shape[-2:], padded, strict=True))
-    return output[..., :height, :width]
+    sides = (length * out // part for length, out, part in zip(shape, output.shape[-len(shape) :], padded, strict=True))
+    return output[_at_end(slice(side) for side in sides)]
 
 
 class _Whole:
     """One output of all tiles, put together. Its memory is taken when the first tile is there."""
 
     def __init__(
-        self, first: Tensor, size: Size, grid: tuple[list[range], list[range]], overlap: int, multiple: int
+        self, first: Tensor, shape: Sequence[int], grid: Sequence[list[range]], overlap: int, multiple: int
     ) -> None:
         import torch
 
-        self.grid, self.scales = grid, [Fraction(0), Fraction(0)]
-        if first.ndim >= 3:
-            self.scales = [Fraction(out, len(parts[0])) for out, parts in zip(first.shape[-2:], grid, strict=True)]
+        self.grid, self.axes = grid, len(shape)
+        self.scales = [Fraction(0)] * self.axes
+        if first.ndim > self.axes:
+            sides = first.shape[-self.axes :]
+            self.scales = [Fraction(out, len(parts[0])) for out, parts in zip(sides, grid, strict=True)]
         if not all(scale and (multiple * scale).denominator == 1 for scale in self.scales):
             raise InputError(
-                f"an output of shape {tuple(first.shape)} for a tile of {len(grid[1][0])}x{len(grid[0][0])} pixels "
+                f"an output of shape {tuple(first.shape)} for a tile of {_sides([len(parts[0]) for parts in grid])} pixels "
                 "cannot be put together",
                 "Give tile=0",
             )
         self.shares = [
             _shares(parts, length, overlap, scale, first.is_floating_point())
-            for parts, length, scale in zip(grid, size, self.scales, strict=True)
+            for parts, length, scale in zip(grid, shape, self.scales, strict=True)
         ]
-        height, width = (shares[-1].stop for shares in self.shares)
-        self.tensor = torch.zeros((*first.shape[:-2], height, width), dtype=first.dtype)
+        whole = [shares[-1].stop for shares in self.shares]
+        self.tensor = torch.zeros((*first.shape[: -self.axes], *whole), dtype=first.dtype)
 
-    def add(self, output: Tensor, *place: int) -> None:
-        """Put the output of the tile in this row and column where it belongs."""
+    def add(self, output: Tensor, place: Sequence[int]) -> None:
+        """Put the output of the tile at this place of the grid where it belongs."""
         parts = [parts[index] for parts, index in zip(self.grid, place, strict=True)]
-        down, across = (shares[index] for shares, index in zip(self.shares, place, strict=True))
+        shares = [shares[index] for shares, index in zip(self.shares, place, strict=True)]
         expected = [len(part) * scale for part, scale in zip(parts, self.scales, strict=True)]
-        if list(output.shape[-2:]) != expected:
+        if list(output.shape[-self.axes :]) != expected:
             raise InputError(
-                f"outputs of {len(parts[1])}x{len(parts[0])} pixels differ in size from tile to tile", "Give tile=0"
+                f"outputs of {_sides([len(part) for part in parts])} pixels differ in size from tile to tile",
+                "Give tile=0",
             )
-        top, left = (int(part.start * scale) for part, scale in zip(parts, self.scales, strict=True))
-        part = output[..., down.start - top : down.stop - top, across.start - left : across.stop - left]
-        target = self.tensor[..., down.start : down.stop, across.start : across.stop]
-        if down.fades or across.fades:
-            target += part * (down.weights()[:, None] * across.weights()).to(part.dtype)
+        firsts = [int(part.start * scale) for part, scale in zip(parts, self.scales, strict=True)]
+        own = (slice(share.start - first, share.stop - first) for share, first in zip(shares, firsts, strict=True))
+        part = output[_at_end(own)]
+        target = self.tensor[_at_end(slice(share.start, share.stop) for share in shares)]
+        if any(share.fades for share in shares):
+            weights = shares[-1].weights()
+            for share in reversed(shares[:-1]):
+                weights = share.weights().reshape(-1, *[1] * weights.ndim) * weights
+            target += part * weights.to(part.dtype)
         else:
             target.copy_(part)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import stzoo
-from stzoo import errors
+from stzoo import errors, formats
 
 TINY = {"in_shape": (4, 1, 16, 16), "hid_S": 4, "hid_T": 8, "N_S": 2, "N_T": 2}
 CLIP = np.random.default_rng(0).random((4, 1, 16, 16), dtype=np.float32)
@@ -235,6 +235,16 @@ def test_checkpoints_in_every_wrapping(saved: Path, tmp_path: Path, wrap) -> Non
 class Evil:
     def __reduce__(self):
         return (print, ("executed",))
+
+
+def test_plain_values_among_tensors_are_left_out() -> None:
+    """Some codes store numbers and lists beside the tensors; where a mapping is among them, it is no state dict."""
+    tensors = {"a.weight": torch.zeros(1), "b.weight": torch.ones(2)}
+    found = formats.unwrap({**tensors, "mask_values": [0, 255], "epoch": 3}, Path("x.pth"))
+    assert list(found) == list(tensors)
+    for content in ({**tensors, "settings": {}}, {"epoch": 3}):
+        with pytest.raises(errors.FormatError, match="holds no state dict"):
+            formats.unwrap(content, Path("x.pth"))
 
 
 def test_checkpoints_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

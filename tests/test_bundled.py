@@ -52,6 +52,33 @@ def reliefs(folder: Path, model: Model) -> None:
         np.save(folder / f"{index}.npy", 1 + waves(index)[..., 0].astype(np.float32))
 
 
+def sorts(folder: Path, model: Model) -> None:
+    """Three pictures of waves, and masks: of what sort the first colour is, from dark to bright."""
+    for name in ("image", "mask"):
+        (folder / name).mkdir()
+    for index in range(3):
+        Image.fromarray((255 * waves(index)).astype(np.uint8)).save(folder / "image" / f"{index}.png")
+        Image.fromarray(sorted_by(waves(index), model)).save(folder / "mask" / f"{index}.png")
+
+
+def moving_sorts(folder: Path, model: Model) -> None:
+    """Three clips of waves that move, with such masks."""
+    for name in ("video", "mask"):
+        (folder / name).mkdir()
+    for index in range(3):
+        frames = [waves(index + 0.1 * time) for time in range(model.requirements.frames_in or 8)]
+        clip = (255 * np.stack(frames)).astype(np.uint8).transpose(0, 3, 1, 2)
+        np.savez(folder / "video" / f"{index}.npz", video=clip)
+        np.savez(folder / "mask" / f"{index}.npz", mask=np.stack([sorted_by(frame, model) for frame in frames]))
+
+
+def sorted_by(picture: np.ndarray, model: Model) -> np.ndarray:
+    """(H, W): the class of each pixel, by the brightness of the first colour."""
+    classes = len(model.requirements.classes)
+    found: np.ndarray = (picture[..., 0] * classes).astype(np.uint8).clip(max=classes - 1)
+    return found
+
+
 def waves(turn: float) -> np.ndarray:
     """(256, 320, 3), values in [0, 1]."""
     rows, columns = np.mgrid[:256, :320] / 12
@@ -60,11 +87,24 @@ def waves(turn: float) -> np.ndarray:
     )
 
 
+def rooms(folder: Path, model: Model) -> None:
+    """Three pictures, with depth in metres that is what is dark in them."""
+    for index in range(3):
+        picture = waves(index)
+        for column in ("image", "depth"):
+            (folder / column).mkdir(exist_ok=True)
+        Image.fromarray((255 * picture).astype(np.uint8)).save(folder / "image" / f"{index}.png")
+        np.save(folder / "depth" / f"{index}.npy", (1 + picture[..., 0]).astype(np.float32))
+
+
 FOLDERS: dict[str, Callable[[Path, Model], None]] = {
     "video-prediction": clips,
     "super-resolution": photographs,
     "video-super-resolution": waving,
     "depth-super-resolution": reliefs,
+    "depth": rooms,
+    "segmentation": sorts,
+    "video-segmentation": moving_sorts,
 }
 """Task -> what fills a split's folder with examples."""
 

@@ -170,6 +170,18 @@ def test_columns_are_sub_folders(tmp_path: Path) -> None:
     assert {name: round(float(value.mean() * 255)) for name, value in examples[2].items()} == {"image": 200, "mask": 50}
 
 
+def test_sub_folders_may_be_called_by_the_plural(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        picture(tmp_path / folder / "a.png", 50)
+    assert list(open_data(tmp_path, PAIRS)[0]) == ["image", "mask"]
+    picture(tmp_path / "images" / "b.png", 50)
+    with pytest.raises(errors.DatasetError, match="images/b.png has no partner masks/b"):
+        open_data(tmp_path, PAIRS)
+    picture(tmp_path / "image" / "a.png", 50)
+    with pytest.raises(errors.DatasetError, match="images is none of the columns' sub-folders"):
+        open_data(tmp_path, PAIRS)
+
+
 @pytest.mark.parametrize("notes", ["metadata.csv", "metadata.jsonl"])
 def test_plain_values_are_in_a_table(tmp_path: Path, notes: str) -> None:
     rows = [{"file_name": "b.png", "label": 7}, {"file_name": "sub/a.png", "label": 3}]

@@ -35,7 +35,7 @@ def known(values: list[list[float]]) -> np.ndarray:
 # --- depth ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", Depth.suffixes)
+@pytest.mark.parametrize("suffix", [item for item in Depth.suffixes if item in Depth.reads])
 def test_depth_is_written_and_read_again_with_what_is_not_known(suffix: str, tmp_path: Path) -> None:
     depth = DEPTH.sample(Requirements(native_size=(20, 30)))
     depth[3:5, 7:9] = np.nan
@@ -127,6 +127,39 @@ def test_colours_are_those_of_the_perceptually_uniform_maps() -> None:
         assert off < most + 0.5 / 255
     shown = np.asarray(DEPTH.preview(known([[1, 2, np.nan]])))
     assert (shown[0, 2] == shown[0, 2, 0]).all() and (shown[0, 0] != shown[0, 0, 0]).any()
+
+
+def test_depth_becomes_points_where_the_camera_saw_them(tmp_path: Path) -> None:
+    depth = np.full((4, 8), 2, np.float32)
+    depth[0, 0] = np.nan
+    view = np.linspace(0, 1, 96, dtype=np.float32).reshape(3, 4, 8)
+    DEPTH.write(depth, tmp_path / "d.ply", fov=90.0, picture=view)
+    scene = SCENE.read(tmp_path / "d.ply", ANY)
+    assert len(scene["positions"]) == 31, "a pixel that is not known became a point"
+    first, last = scene["positions"][0], scene["positions"][-1]
+    np.testing.assert_allclose(
+        first, [-1.25, -0.75, 2], atol=1e-6
+    )  # half a metre for each pixel: 45 degrees at 4 pixels
+    np.testing.assert_allclose(last, [1.75, 0.75, 2], atol=1e-6)
+    np.testing.assert_allclose(scene["colours"][-1], view[:, -1, -1], atol=0.5 / 255)
+    DEPTH.write(depth, tmp_path / "d.ply")
+    assert len(np.unique(SCENE.read(tmp_path / "d.ply", ANY)["colours"], axis=0)) == 1, "colours are not those of depth"
+    with pytest.raises(InputError, match="8x2 pixels, the depth has 8x4"):
+        DEPTH.write(depth, tmp_path / "d.ply", picture=view[:, :2])
+    for field, value in ((Depth("d", unit="disparity"), depth), (DEPTH, np.full((2, 2), np.nan))):
+        with pytest.raises(MediaError, match="there are no points to write"):
+            field.write(value, tmp_path / "no.ply")
+
+
+def test_a_picture_of_depth_has_a_scale(tmp_path: Path) -> None:
+    depth = np.linspace(1, 5, 100 * 120, dtype=np.float32).reshape(100, 120)
+    shown = DEPTH.preview(depth)
+    assert shown.width == 120 and shown.height > 110, "there is no room for the scale"
+    strip = np.asarray(shown)[106]
+    np.testing.assert_array_equal(strip[[0, -1]], colours.coloured(np.array([0.0, 1.0])))
+    DEPTH.write(depth, tmp_path / "d.jpg")
+    with Image.open(tmp_path / "d.jpg") as written:
+        assert written.width == 480 and written.height > 400, "a small map is not enlarged"
 
 
 # --- scenes -----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from PIL import Image
 
 import stzoo
 from stzoo import errors, registry
+from stzoo.commands import _flows
 from stzoo.fields import Mask, Prompts, Video, VideoMask
 from stzoo.media import masks
 from stzoo.spec import Requirements
@@ -83,6 +84,16 @@ def test_masks_of_a_clip_are_read_back(suffix: str, tmp_path: Path) -> None:
     assert np.array_equal(field.read(path, Requirements(frames_in=3)), clip[-3:])
 
 
+def test_masks_are_written_as_they_come(tmp_path: Path) -> None:
+    """What the command streams: a zip file of masks, of which one at a time is held."""
+    path, clip = tmp_path / "x.zip", np.stack([NUMBERS, NUMBERS[::-1]])
+    VideoMask("masks").write(iter(clip), path)
+    assert np.array_equal(VideoMask("masks").read(path, ANY), clip)
+    assert _flows(VideoMask("masks"), "a.mp4", {"masks": path})
+    assert not _flows(VideoMask("masks"), "a.mp4", {"masks": tmp_path / "x.npz"})
+    assert not _flows(VideoMask("masks"), "a.npz", {"masks": path}) and not _flows(Mask("masks"), "a.mp4", {})
+
+
 def test_pictures_arrays_and_tensors_hold_the_same_numbers() -> None:
     field = Mask("mask")
     grey = Image.fromarray(NUMBERS)
@@ -97,9 +108,13 @@ def test_pictures_arrays_and_tensors_hold_the_same_numbers() -> None:
     assert np.array_equal(field.read(NUMBERS == 1, ANY), NUMBERS == 1)
 
 
-def test_white_is_object_1_where_no_classes_are_known_and_ignored_where_they_are() -> None:
+def test_white_is_object_1_or_the_second_of_two_classes_and_ignored_where_there_are_more() -> None:
     drawn = np.array([[0, 255], [255, 0]], np.uint8)
     assert Mask("mask").read(Image.fromarray(drawn), ANY).max() == 1
+    two = Requirements(classes=("background", "thing"))
+    assert Mask("mask").read(Image.fromarray(drawn), two).max() == 1
+    partly = np.array([[0, 1], [255, 0]], np.uint8)
+    assert np.array_equal(Mask("mask").read(Image.fromarray(partly), two), partly)
     assert Mask("mask").read(Image.fromarray(drawn), FOUR).max() == 255
     assert np.array_equal(Mask("mask").read(drawn, ANY), drawn)  # numbers are numbers, also when they are read again
 

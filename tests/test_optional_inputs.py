@@ -1,4 +1,4 @@
-"""Inputs and columns that may be missing: in tasks, predictions, folders, data sets and batches."""
+"""Inputs, columns and outputs that may be missing: in tasks, predictions, folders, data sets and batches."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import torch
 from datasets import Dataset
 from PIL import Image as PILImage
 
-from stzoo import Architecture, Requirements, Task, layout
+from stzoo import Architecture, Metric, Requirements, Task, layout
 from stzoo.data import open_data
 from stzoo.errors import DatasetError, InputError, SpecError
-from stzoo.fields import Depth, Image
+from stzoo.fields import Choice, Depth, Image, Number
+from stzoo.measuring import measure, measure_one, metric_functions
 from stzoo.predictor import LoadReport, Pipeline, Predictor
 
 TASK = Task(
@@ -48,8 +49,6 @@ def write(path: Path) -> None:
 def test_the_optional_come_last() -> None:
     with pytest.raises(SpecError, match="then the optional ones"):
         Task("wrong", inputs=(Image("hint", optional=True), Image("picture")))
-    with pytest.raises(SpecError, match="then the optional ones"):
-        Task("wrong", inputs=(Image("hint", optional=True),))
     assert len(TASK.sample(Requirements(native_size=(4, 5)))) == 1
 
 
@@ -61,6 +60,85 @@ def test_predictions_with_and_without(predictor: Predictor) -> None:
     assert float(predictor.predict(picture(0.25), hint=picture(0.5)).result.max()) == 0.75
     with pytest.raises(InputError, match="'picture' is missing"):
         predictor.predict(hint=picture(0.5))
+
+
+class Made(Pipeline):
+    """Pictures of one brightness, as an option says, or of the hint's."""
+
+    def preprocess(self, values: Any) -> dict[str, np.ndarray]:
+        return dict(values) or {"none": np.empty(0, np.float32)}
+
+    def forward(self, module: torch.nn.Module, batch: Any, options: Any) -> dict[str, torch.Tensor]:
+        count = len(next(iter(batch.values())))
+        found = torch.full((count, 3, 4, 5), options["brightness"])
+        return {"result": batch.get("hint", found)}
+
+    def postprocess(self, outputs: Any, values: Any) -> dict[str, Any]:
+        return dict(outputs)
+
+
+@pytest.mark.parametrize("inputs", [(), (Image("hint", optional=True),)])
+def test_a_task_may_need_no_input(inputs: tuple[Image, ...], tmp_path: Path) -> None:
+    task = Task(
+        "making",
+        inputs=inputs,
+        outputs=(Image("result"),),
+        options=(Number("brightness", default=0.5, minimum=0, maximum=1),),
+        columns=(Image("result"),),
+        metrics=(Metric("error", f"{__name__}:error"),),
+    )
+    architecture = Architecture("made", task.name, "builtins:object", pipeline=f"{__name__}:Made")
+    predictor = Predictor(Sum(), architecture, task, {}, LoadReport("made", "none"))
+    assert float(predictor.predict(brightness=0.25).result.max()) == 0.25 and task.sample(Requirements()) == ()
+    found = list(predictor.predict_batch([(), ()], batch_size=2))
+    assert [float(item.result.max()) for item in found] == [0.5, 0.5] and min(found[0].figure().size) > 0
+    assert list(predictor.fingerprint()) == ["result"]
+    examples = open_data([{"result": picture(0.75)}], task)
+    assert [row.values["error"] for row in measure(predictor, examples)] == [0.25]
+    with pytest.raises(InputError, match=f"{1 + len(inputs)} inputs, task 'making' takes"):
+        predictor.predict(*[picture(0.25)] * (1 + len(inputs)))
+    if inputs:
+        assert float(predictor.predict(picture(0.75)).result.max()) == 0.75
+
+
+class Twice(Pipeline):
+    """Its second output is only there where the option asks for it."""
+
+    def forward(self, module: torch.nn.Module, batch: Any, options: Any) -> dict[str, torch.Tensor]:
+        found = {"result": module(batch["picture"])}
+        return found | ({"more": 2 * found["result"]} if options["more"] else {})
+
+
+def test_an_output_may_wait_to_be_asked_for(tmp_path: Path) -> None:
+    task = Task(
+        "doubling",
+        inputs=(Image("picture"),),
+        outputs=(Image("result"), Image("more", optional=True)),
+        options=(Choice("more", "Whether there is more", default=False, choices=(True, False)),),
+        columns=(Image("picture"), Image("result"), Image("more", optional=True)),
+        metrics=(Metric("error", f"{__name__}:error"), Metric("further", f"{__name__}:error", output="more")),
+    )
+    architecture = Architecture("sum", task.name, "builtins:object", pipeline=f"{__name__}:Twice")
+    predictor = Predictor(Sum(), architecture, task, {}, LoadReport("sum", "none"))
+    without, given = predictor.predict(picture(0.25)), predictor.predict(picture(0.25), more=True)
+    assert list(without) == ["result"] and list(given) == ["result", "more"]
+    assert without.figure().height < given.figure().height
+    assert list(predictor.fingerprint()) == ["result"]
+    given.save(tmp_path / "x.png", "more")
+    with pytest.raises(InputError, match="more was not asked for"):
+        without.save(tmp_path / "x.png", "more")
+    row = {"picture": picture(0), "result": picture(0), "more": None}
+    assert list(predictor.pipeline.example(row, {})[1]) == ["result"]
+    truth = {"result": picture(0.25), "more": picture(0.5)}
+    assert list(measure_one(task, without.outputs, truth)[0]) == ["error"]
+    assert list(measure_one(task, given.outputs, truth)[0]) == ["error", "further"]
+    functions, _ = metric_functions(task, ["further"])
+    with pytest.raises(InputError, match="more was not asked for"):
+        functions["further"](without.outputs, truth)
+
+
+def error(prediction: np.ndarray, target: np.ndarray) -> float:
+    return float(np.abs(prediction - target).mean())
 
 
 def test_examples_of_rows_without_it() -> None:

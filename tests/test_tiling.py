@@ -463,7 +463,7 @@ def test_a_stream_is_written_as_it_comes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("field", "frames", "options", "message"),
     [
-        (Image, [], {}, "this model does not take frames one by one"),
+        (Image, [], {}, "the clip has no frames"),
         (Video, [], {}, "the clip has no frames"),
         (Video, 5, {}, "given is a int"),
         (Video, ["nowhere.png"], {}, "there is no file nowhere.png"),

@@ -44,9 +44,12 @@ class Field:
     name: str
     description: str = ""
     optional: bool = field(default=False, kw_only=True)
-    """Whether a task's input, or a column, may be missing. Optional inputs come after all others."""
+    """Whether a task's input, or a column, may be missing; whether an output is only there where an option asks for it. Optional
+    inputs come after all others."""
     suffixes: ClassVar[tuple[str, ...]] = ()
     """File endings :meth:`write` understands."""
+    streamed: ClassVar[tuple[str, ...]] = ()
+    """Those of them for which :meth:`write` also takes an iterator over the frames of a clip, and holds few at once."""
     writing: ClassVar[tuple[Value, ...]] = ()
     """Options of :meth:`write`."""
     reads: ClassVar[tuple[str, ...]] = ()
@@ -55,6 +58,8 @@ class Field:
     """Endings of the files in a folder that is one value; none where a folder is no value."""
     features: ClassVar[tuple[str, ...]] = ()
     """What a column of such values is called in the library ``datasets``: ``"Image"``, ``"List(Image)"``."""
+    spatial: ClassVar[int] = 2
+    """How many axes at the end of its arrays are places, which a dense task's tiles cut: 3 for volumes."""
     loading: ClassVar[tuple[Value, ...]] = ()
     """Options of :meth:`read` and :meth:`starts` for data sets."""
     ui: ClassVar[str] = "stzoo.ui.components:Widget"

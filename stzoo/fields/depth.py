@@ -30,8 +30,19 @@ class Depth(Field):
     """
 
     unit: str = "m"
+    picture: str = ""
+    """The input that shows the same view, where there is one: points in a ``.ply`` get their colours from it."""
 
-    suffixes: ClassVar[tuple[str, ...]] = (".png", ".npy", ".npz", ".pfm")
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".npy", ".npz", ".pfm", ".jpg", ".ply")
+    writing: ClassVar[tuple[Value, ...]] = (
+        Number(
+            "fov",
+            "Angle in degrees that the camera sees from left to right, for the points of a ply; 60 is a guess",
+            60.0,
+            minimum=1,
+            maximum=170,
+        ),
+    )
     reads: ClassVar[tuple[str, ...]] = (".png", ".pgm", ".tif", ".tiff", ".pfm", *ARRAYS)
     features: ClassVar[tuple[str, ...]] = ("Image",)
     loading: ClassVar[tuple[Value, ...]] = (
@@ -64,7 +75,7 @@ class Depth(Field):
     def preview(self, value: np.ndarray) -> PILImage:
         from stzoo.media import depths
 
-        return depths.picture(value)
+        return depths.with_scale(depths.picture_of(value), value, self.unit)
 
     def error(self, value: np.ndarray, truth: np.ndarray) -> PILImage | None:
         """The absolute difference in colours, dark for none; None for depths of unknown scale, and where the shapes are not
@@ -82,6 +93,8 @@ class Depth(Field):
         return found if unknown.all() else np.where(unknown, 0, found)
 
     def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
+        """The numbers; as ``.jpg`` a picture in colours with their scale; as ``.ply`` points seen by a camera with ``fov``, in
+        the colours of ``picture`` (C, H, W) if that is given."""
         from stzoo.media import depths
 
-        depths.write_depth(value, path, self.unit)
+        depths.write_depth(value, path, self.unit, **options)

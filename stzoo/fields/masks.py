@@ -77,6 +77,7 @@ class VideoMask(Field):
     over: str = ""
     """Name of the input whose pixels these are."""
     suffixes: ClassVar[tuple[str, ...]] = (".zip", ".png", *ARRAYS)
+    streamed: ClassVar[tuple[str, ...]] = (".zip",)
     reads: ClassVar[tuple[str, ...]] = (".zip", *ARRAYS)
     frames: ClassVar[tuple[str, ...]] = _PICTURES
     features: ClassVar[tuple[str, ...]] = ("List(Image)",)

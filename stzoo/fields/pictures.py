@@ -66,6 +66,7 @@ class Video(Field):
     """A clip: float32 array (T, C, H, W), values in [0, 1]. A longer clip is cut to the last frames a network takes."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".mp4", ".gif", ".png", ".npy", ".npz")
+    streamed: ClassVar[tuple[str, ...]] = (".mp4",)
     writing: ClassVar[tuple[Value, ...]] = (
         Number("fps", "Frames per second of a written mp4 or gif", default=10, minimum=0.1, maximum=1000),
         Number(

@@ -190,7 +190,7 @@ class Prompts(Field):
 
     def sample(self, requirements: Requirements) -> tuple[Prompt, ...]:
         """A point on one of the blobs of :meth:`Video.sample`, beside it one off the object, and a box around another."""
-        height, width = requirements.native_size or (max(64, requirements.minimum),) * 2
+        height, width = (requirements.native_size or (max(64, requirements.minimum),) * 2)[-2:]
         on, off = (int(0.25 * width), int(0.7 * height), 1), (int(0.9 * width), int(0.9 * height), 0)
         edges = (int(0.33 * width), int(0.38 * height), int(0.57 * width) + 1, int(0.62 * height) + 1)
         return Prompt(object=1, points=(on, off)), Prompt(object=2, box=edges)

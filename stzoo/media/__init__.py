@@ -226,7 +226,7 @@ def crop_like(output: np.ndarray, reference: np.ndarray, multiple: int) -> np.nd
 
 def sample_clip(frames: int, requirements: Requirements) -> np.ndarray:
     """A deterministic clip (T, C, H, W): soft blobs moving at constant speed over a faint ramp. No random numbers."""
-    height, width = requirements.native_size or (max(64, requirements.minimum),) * 2
+    height, width = (requirements.native_size or (max(64, requirements.minimum),) * 2)[-2:]
     channels = requirements.channels or 3
     time, channel, y, x = np.ogrid[:frames, :channels, :height, :width]
     clip = 0.1 * (x / width + y / height)

@@ -19,6 +19,7 @@ import numpy as np
 
 from stzoo.errors import DependencyMissing, InputError, MediaError
 from stzoo.fields import ARRAYS, IMAGES, VIDEOS
+from stzoo.files import ending
 from stzoo.layout import natural
 from stzoo.media.deep import decode_deep, is_deep
 
@@ -47,7 +48,7 @@ class File:
     def suffix(self) -> str:
         """Its ending; that of bytes without a name is told by how they start."""
         if self.path.suffix or not self.data:
-            return self.path.suffix.lower()
+            return ending(self.path)
         known = {b"GIF8": ".gif", b"\x93NUM": ".npy", b"PK\x03\x04": ".npz"}
         return known.get(self.data[:4], VIDEOS[0])
 

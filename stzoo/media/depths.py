@@ -1,4 +1,5 @@
-"""Depth maps: 16-bit and floating-point pictures, PFM and NumPy files to float32 (H, W) with NaN where nothing is known, and back."""
+"""Depth maps: 16-bit and floating-point pictures, PFM and NumPy files to float32 (H, W) with NaN where nothing is known, and back; pictures
+and points of them."""
 
 from __future__ import annotations
 
@@ -134,21 +135,57 @@ def _checked(array: np.ndarray, name: str, where: str, unit: str, per_unit: floa
     return depth
 
 
-def write_depth(depth: np.ndarray, path: Path, unit: str) -> None:
-    """Write (H, W) as a 16-bit PNG, PFM, npy or npz.
+def write_depth(
+    depth: np.ndarray, path: Path, unit: str, *, fov: float = 60.0, picture: np.ndarray | None = None
+) -> None:
+    """Write (H, W) as a 16-bit PNG, PFM, npy or npz; as a JPEG in colours with their scale; or as PLY (:func:`points`).
 
     PNG: :data:`PER_UNIT` numbers are one unit, 0 means not known, so that what is nearer than half a number becomes 1; a
     ``relative`` depth is stretched to the whole range. Raises MediaError for what does not fit.
     """
     depth = np.asarray(depth, np.float32)
+    ending = path.suffix.lower()
+    if ending == ".ply":
+        from stzoo.media.geometry import as_geometry, write_geometry
+
+        if unit == "disparity" or not np.isfinite(depth).any():
+            why = "disparities are no distances" if unit == "disparity" else "no depth is known at any pixel"
+            raise MediaError(f"{path.name}: there are no points to write: {why}", "Write .npy, .npz or .pfm")
+        write_geometry(as_geometry(points(depth, fov, picture)), path)
+        return
     with atomic_path(path) as temporary:
-        if path.suffix.lower() in ARRAYS:
+        if ending in ARRAYS:
             write_array(depth, temporary, "depth")
-        elif path.suffix.lower() == ".pfm":
+        elif ending == ".pfm":
             rows = np.where(np.isnan(depth), np.float32(np.inf), depth)[::-1].astype("<f4")
             temporary.write_bytes(f"Pf\n{depth.shape[1]} {depth.shape[0]}\n-1.0\n".encode() + rows.tobytes())
+        elif ending == ".jpg":
+            shown, times = picture_of(depth), max(1, 480 // depth.shape[1])
+            shown = shown.resize((shown.width * times, shown.height * times), 0)
+            with_scale(shown, depth, unit).save(temporary, "jpeg", quality=92)
         else:
             _sixteen_bits(depth, unit, path).save(temporary)
+
+
+def points(depth: np.ndarray, fov: float, picture: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """What is known of a depth (H, W) as points with colours: x to the right, y down, z into the scene, in its unit.
+
+    The camera is without distortion, its axis goes through the middle, pixels are square, and it sees ``fov`` degrees from
+    left to right. Colours are those of ``picture`` (C, H, W), values in [0, 1], or of :func:`picture_of`. Raises InputError
+    if the picture is not of the same size.
+    """
+    height, width = depth.shape
+    if picture is None:
+        colours = np.asarray(picture_of(depth), np.float32) / 255
+    elif picture.shape[-2:] != depth.shape:
+        raise InputError(f"picture: {picture.shape[2]}x{picture.shape[1]} pixels, the depth has {width}x{height}")
+    else:
+        colours = np.broadcast_to(np.clip(picture[:3], 0, 1), (3, height, width)).transpose(1, 2, 0)
+    focal = width / 2 / np.tan(np.radians(fov) / 2)
+    rows, columns = np.nonzero(np.isfinite(depth))
+    z = depth[rows, columns]
+    x, y = (columns + 0.5 - width / 2) / focal * z, (rows + 0.5 - height / 2) / focal * z
+    return {"positions": np.stack((x, y, z), 1).astype(np.float32), "colours": colours[rows, columns]}
 
 
 def _sixteen_bits(depth: np.ndarray, unit: str, path: Path) -> PILImage:
@@ -170,7 +207,7 @@ def _sixteen_bits(depth: np.ndarray, unit: str, path: Path) -> PILImage:
 
 def sample_depth(requirements: Requirements) -> np.ndarray:
     """A deterministic depth (H, W), all of it known: a floor going back from 2 to 6, with two balls before it."""
-    height, width = requirements.native_size or (max(64, requirements.minimum),) * 2
+    height, width = (requirements.native_size or (max(64, requirements.minimum),) * 2)[-2:]
     y, x = np.mgrid[:height, :width]
     depth = 6 - 4 * y / max(1, height - 1)
     for across, down, size, distance in ((0.3, 0.6, 0.2, 2.0), (0.7, 0.4, 0.15, 3.0)):
@@ -181,10 +218,35 @@ def sample_depth(requirements: Requirements) -> np.ndarray:
     return sample
 
 
-def picture(depth: np.ndarray) -> PILImage:
+def picture_of(depth: np.ndarray) -> PILImage:
     """Depth in colours, dark for near; chequered grey where it is not known."""
     depth = np.asarray(depth, np.float32)
     return _in_colours(depth, *spread(depth), "viridis")
+
+
+def with_scale(shown: PILImage, depth: np.ndarray, unit: str) -> PILImage:
+    """A picture of a depth with its colours, and the depths that they stand for, below it; a narrow one as it is."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    if shown.width < 96:
+        return shown
+    size = max(10, round(shown.width / 32))
+    strip, gap = size * 2 // 3, size // 3
+    font = ImageFont.load_default(size=size)
+    sheet = Image.new("RGB", (shown.width, shown.height + gap + strip + gap + size + gap), (255, 255, 255))
+    sheet.paste(shown)
+    top = shown.height + gap
+    colours = coloured(np.tile(np.linspace(0, 1, shown.width, dtype=np.float32), (strip, 1)), "viridis")
+    sheet.paste(Image.fromarray(colours), (0, top))
+    low, high = spread(depth)
+    draw, name = ImageDraw.Draw(sheet), {"disparity": " px", "relative": ""}.get(unit, f" {unit}")
+    for at, anchor, value in (
+        (0, "la", low),
+        (shown.width // 2, "ma", (low + high) / 2),
+        (shown.width - 1, "ra", high),
+    ):
+        draw.text((at, top + strip + gap), f"{value:.3g}{name}", fill=(40, 40, 40), font=font, anchor=anchor)
+    return sheet
 
 
 def difference(depth: np.ndarray, truth: np.ndarray) -> PILImage:

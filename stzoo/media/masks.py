@@ -47,8 +47,9 @@ def read_mask(value: Any, name: str, classes: int = 0, *, size: tuple[int, int] 
     """A mask as uint8 (H, W), at ``size`` (height, width) if given; a resized mask takes the nearest pixel's number.
 
     ``value``: a path of an indexed, grey or black-and-white picture, npy or npz, the bytes of such a file, a PIL image, an
-    integer or boolean array or tensor (H, W) or (1, H, W). Where the number of ``classes`` is not known and a grey picture
-    is only black and white, white is object 1. Raises InputError or MediaError, also for numbers from ``classes`` on.
+    integer or boolean array or tensor (H, W) or (1, H, W). A grey picture that is only black and white has object 1, or the
+    second of two ``classes``, where it is white; of more classes white is what nobody labelled. Raises InputError or
+    MediaError, also for numbers from ``classes`` on.
     """
     from PIL import Image
 
@@ -66,7 +67,7 @@ def read_mask(value: Any, name: str, classes: int = 0, *, size: tuple[int, int] 
         array = _numbers(value, name, source, classes) if isinstance(value, Image.Image) else _array(value, name)
     if array.ndim == 3 and len(array) == 1:
         array = array[0]
-    return resized(_checked(array, name, 2, source, classes), size)
+    return resized(checked(array, name, 2, source, classes), size)
 
 
 def read_masks(
@@ -100,7 +101,7 @@ def read_masks(
         array = array[:, 0]
     if start and len(array) < (frames or 1):
         raise MediaError(f"{name}: it ends before frame {start + (frames or 1)}", "Is the file complete?")
-    return resized(_checked(array, name, 3, source, classes), size)
+    return resized(checked(array, name, 3, source, classes), size)
 
 
 def count_masks(value: Any, name: str) -> int:
@@ -166,7 +167,7 @@ def _numbers(image: PILImage, name: str, source: str, classes: int) -> np.ndarra
     elif image.mode != "L":
         raise InputError(f"{name}: a mask is not read from a picture of mode {image.mode}{source}", "Give a grey PNG")
     white = array == IGNORE
-    return white if not classes and (white | (array == 0)).all() else array
+    return white if classes in (0, 2) and (white | (array == 0)).all() else array
 
 
 def _array(value: Any, name: str) -> np.ndarray:
@@ -176,7 +177,7 @@ def _array(value: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} is no array of one shape ({problem})", "Give whole numbers, one per pixel") from None
 
 
-def _checked(array: np.ndarray, name: str, axes: int, source: str = "", classes: int = 0) -> np.ndarray:
+def checked(array: np.ndarray, name: str, axes: int, source: str = "", classes: int = 0) -> np.ndarray:
     """As uint8, of the right shape, in range."""
     if array.dtype.kind == "f":
         raise InputError(
@@ -218,7 +219,7 @@ def resized(array: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
 
 def sample_masks(frames: int, requirements: Requirements) -> np.ndarray:
     """Deterministic masks (T, H, W) of the blobs in :func:`stzoo.media.sample_clip`, numbered from 1."""
-    height, width = requirements.native_size or (max(64, requirements.minimum),) * 2
+    height, width = (requirements.native_size or (max(64, requirements.minimum),) * 2)[-2:]
     time, y, x = np.ogrid[:frames, :height, :width]
     masks = np.zeros((frames, height, width), np.uint8)
     for blob in range(3):
@@ -253,7 +254,7 @@ def indexed(mask: np.ndarray) -> PILImage:
     """(H, W) as a picture with the palette of :func:`colours`, which holds the numbers themselves."""
     from PIL import Image
 
-    image = Image.fromarray(_checked(np.asarray(mask), "mask", 2))
+    image = Image.fromarray(checked(np.asarray(mask), "mask", 2))
     image.putpalette(colours().tobytes())
     return image
 
@@ -261,7 +262,7 @@ def indexed(mask: np.ndarray) -> PILImage:
 def strip(masks: np.ndarray) -> PILImage:
     """All frames of (T, H, W) side by side, in colours."""
     table = colours().astype(np.float32) / 255
-    return media.strip(table[_checked(np.asarray(masks), "mask", 3)].transpose(0, 3, 1, 2))
+    return media.strip(table[checked(np.asarray(masks), "mask", 3)].transpose(0, 3, 1, 2))
 
 
 def disagreement(mask: np.ndarray, truth: np.ndarray) -> PILImage:
@@ -275,7 +276,7 @@ def write_mask(mask: np.ndarray, path: Path) -> None:
     """Write (H, W) as an indexed PNG, npy or npz."""
     with atomic_path(path) as temporary:
         if path.suffix.lower() in ARRAYS:
-            _write_array(_checked(np.asarray(mask), "mask", 2), temporary)
+            _write_array(checked(np.asarray(mask), "mask", 2), temporary)
         else:
             indexed(mask).save(temporary, "png")
 
@@ -285,7 +286,7 @@ def write_masks(masks: np.ndarray, path: Path) -> None:
     suffix = path.suffix.lower()
     with atomic_path(path) as temporary:
         if suffix in ARRAYS:
-            _write_array(_checked(np.asarray(masks), "mask", 3), temporary)
+            _write_array(checked(np.asarray(masks), "mask", 3), temporary)
         elif suffix == ".png":
             strip(masks).save(temporary, "png")
         else:

@@ -66,12 +66,20 @@ def draw_metric_curves(evaluation: Evaluation, path: Path) -> bool:
         return False
     figure, axes = panels
     for axis, name in zip(axes, names, strict=True):
+        named, count = (
+            bool(evaluation.places.get(name)),
+            max(len(model.metrics[name].curve) for model in evaluation.models),
+        )
         for model in evaluation.models:
             curve = model.metrics[name].curve
-            style = "--" if model.baseline else "-"
-            axis.plot(range(1, len(curve) + 1), curve, style, marker=".", label=model.name)
+            style = "None" if named else "--" if model.baseline else "-"
+            axis.plot(range(1, len(curve) + 1), curve, linestyle=style, marker=".", label=model.name)
         axis.set_title(f"{name} ({evaluation.better[name]} is better)", fontsize="small")
         axis.set_xlabel(evaluation.axes[name])
+        if named:
+            axis.set_xticks(
+                range(1, count + 1), evaluation.labels(name, count), rotation=60, ha="right", fontsize="x-small"
+            )
     axes[0].legend(fontsize="small")
     _save(figure, path)
     return True

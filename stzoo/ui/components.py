@@ -105,9 +105,9 @@ class Widget:
         usual = self.field.suffixes[:1]
         return next((ending for ending in (*self.lossless, *usual) if ending in self.field.suffixes), "")
 
-    def files(self, value: Any, folder: Path, stem: str) -> list[str]:
-        """The value in every format its field writes."""
-        return [self.write(value, folder / f"{stem}{ending}") for ending in self.field.suffixes]
+    def files(self, value: Any, folder: Path, stem: str, **options: Any) -> list[str]:
+        """The value in every format its field writes; ``options`` go to its ``write``."""
+        return [self.write(value, folder / f"{stem}{ending}", **options) for ending in self.field.suffixes]
 
     def write(self, value: Any, path: Path, **options: Any) -> str:
         """Write one file; returns its path."""
@@ -275,8 +275,8 @@ class TextWidget(Widget):
         plain = value.tolist() if hasattr(value, "tolist") else value
         return [f"{plain:.6g}" if isinstance(plain, float) else str(plain)]
 
-    def files(self, value: Any, folder: Path, stem: str) -> list[str]:
-        return super().files(value, folder, stem) if self.field.suffixes else []
+    def files(self, value: Any, folder: Path, stem: str, **options: Any) -> list[str]:
+        return super().files(value, folder, stem, **options) if self.field.suffixes else []
 
 
 class NumberWidget(TextWidget):

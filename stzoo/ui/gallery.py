@@ -367,7 +367,7 @@ class Thumbnails:
     def make(self, model: Model) -> Path:
         """Predict from the model's first example, and keep the picture of the first output."""
         subject = Subject(model, self.runner.limits, shown_name(model))
-        values = next(subject.examples()).values()
+        values = next((example.values() for example in subject.examples()), {})
         with self.runner.slots:  # in line with the visitors' own
             predictor = api.load(model.qualified_name, offline=True)
             prediction = predictor.predict(*values.values())

@@ -66,12 +66,15 @@ class _Shown:
         """What the components hold for a prediction, and for its truth where that is known."""
         shown, files = [], []
         truth = truth and truth.of(done.prediction)
-        for item in self.subject.outputs:
+        for item, displays in zip(self.subject.outputs, self.displays, strict=True):
             name, before = item.field.name, self.subject.before(item)
-            value, given = done.prediction[name], None if before is None else done.prediction.inputs[before.field.name]
+            if name not in done.prediction:  # not asked for
+                shown += [None] * len(displays)
+                continue
+            value, given = done.prediction[name], before and done.prediction.inputs.get(before.field.name)
             beside = {"truth": truth.values[name]} if truth and item.takes_truth and name in truth.values else {}
             shown += item.show(value, folder, given, **beside)
-            files += item.files(value, folder, f"{_file_name(done.name)}-{name}")
+            files += item.files(value, folder, f"{_file_name(done.name)}-{name}", **done.prediction.view(item.field))
         return [*shown, files, _facts(done), *self.compared.values(done, truth, folder)]
 
 
@@ -298,8 +301,11 @@ def _endpoint(subject: Subject, runner: Runner, name: str, asked: list[Any]) -> 
         with told(subject.name):
             inputs, options = subject.given(values)
             done, folder = runner.predict(subject.name, inputs, options), new_folder()
-            made = []
+            made: list[Any] = []
             for item in subject.outputs:
+                if item.field.name not in done.prediction:  # not asked for
+                    made.append(None)
+                    continue
                 value = done.prediction[item.field.name]
                 plain = value.tolist() if hasattr(value, "tolist") and not item.exact else value
                 made.append(item.write(value, folder / f"{item.field.name}{item.exact}") if item.exact else plain)

@@ -82,7 +82,8 @@ class Subject:
         if data and data.task == self.task.name and "test" in data.splits:
             label = f"{data.name}, first test example" + (f" ({data.license})" if data.license else "")
             yield Example(label, lambda: self._first(source)[0], lambda options: self._truth(source, options))
-        if all(type(item.field).sample is not Field.sample for item in self.inputs if not item.field.optional):
+        needed = [item.field for item in self.inputs if not item.field.optional]
+        if needed and all(type(item).sample is not Field.sample for item in needed):
             yield Example("Synthetic test pattern", self._sample)
 
     def _first(self, source: str, options: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -131,6 +132,8 @@ class Subject:
         lines = ["import stzoo", "", f"predictor = stzoo.load({_python(name)})"]
         lines.append(f"prediction = predictor.predict({', '.join([*inputs, *chosen])})")
         for index, item in enumerate(self.outputs):
+            if item.field.optional:
+                continue
             which = f', "{item.field.name}"' if index else ""
             if item.field.suffixes:
                 lines.append(f'prediction.save("{item.field.name}{item.field.suffixes[0]}"{which})')

@@ -40,7 +40,7 @@ class Truth:
     def of(self, outputs: Mapping[str, Any]) -> Truth:
         """The same if it has the shapes of the outputs, else why it cannot be compared with them."""
         for name, value in self.values.items():
-            shapes = [getattr(item, "shape", None) for item in (value, outputs[name])]
+            shapes = [getattr(item, "shape", None) for item in (value, outputs.get(name))]
             if None not in shapes and shapes[0] != shapes[1]:
                 true, found = ("x".join(map(str, shape)) for shape in shapes)  # type: ignore[arg-type]
                 return Truth(problem=f"{name} should be {true}, and the prediction is {found}")
@@ -103,7 +103,7 @@ class Asked:
 
     def watch(self) -> None:
         """Forget the truth of other inputs, whenever they change."""
-        if not self.widgets:
+        if not self.widgets or not self.inputs:
             return
 
         def forget(*values: Any) -> list[Any]:
@@ -262,7 +262,7 @@ class Compared:
     def _place(self, item: Widget, parts: Sequence[Any], done: Done, truth: Truth, folder: Path) -> list[Any]:
         """The truth of an output, and where the prediction is wrong."""
         name, before = item.field.name, self.subject.followed(item)
-        if name not in truth.values:
+        if name not in truth.values or name not in done.prediction:
             return [*(None for _ in parts), gr.Image(visible=False)]
         given = None if before is None else done.prediction.inputs[before.field.name]
         error = item.field.error(done.prediction[name], truth.values[name])
