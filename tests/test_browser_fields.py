@@ -31,13 +31,14 @@ PLUGINS = (fieldtoy.write, masktoy.write)
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """The gallery, with those plugins."""
+    """The gallery of those plugins."""
     pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'stzoo[demo]'")
     site = tmp_path_factory.mktemp("site")
     for write in PLUGINS:
         write(site)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH", "")])))
+        patch.setenv("STZOO_PLUGINS", "acme_fields,acme_masks")
         with Demo(tmp_path_factory.mktemp("demo")) as running:
             yield running
 

@@ -49,7 +49,11 @@ class _Shown:
     prefix: str = ""
 
     def __post_init__(self) -> None:
-        self.displays = [item.display(before=bool(self.subject.before(item))) for item in self.subject.outputs]
+        self.displays = []
+        for item in self.subject.outputs:
+            with gr.Column(visible=not item.field.optional) as box:  # what was not asked for takes no place
+                displays = item.display(before=bool(self.subject.before(item)))
+            self.displays.append([*([box] if item.field.optional else []), *displays])
         self.files = gr.File(label=f"{self.prefix}Download", file_count="multiple", interactive=False)
         self.facts = gr.Markdown()
 
@@ -68,8 +72,10 @@ class _Shown:
         truth = truth and truth.of(done.prediction)
         for item, displays in zip(self.subject.outputs, self.displays, strict=True):
             name, before = item.field.name, self.subject.before(item)
-            if name not in done.prediction:  # not asked for
-                shown += [None] * len(displays)
+            if item.field.optional:
+                shown.append(gr.Column(visible=name in done.prediction))
+            if name not in done.prediction:
+                shown += [None] * (len(displays) - 1)
                 continue
             value, given = done.prediction[name], before and done.prediction.inputs.get(before.field.name)
             beside = {"truth": truth.values[name]} if truth and item.takes_truth and name in truth.values else {}

@@ -14,7 +14,7 @@ MODELS: tuple[Model, ...] = (
         _WEIGHTS / "unet-camvid",
         description="Tells eleven classes apart in pictures of streets: a small U-Net",
         license="cc-by-nc-4.0",
-        trained_on="camvid",
+        trained_on="CamVid (its 367 training frames)",
         paper="https://arxiv.org/abs/1505.04597",
         card="""\
 ## Intended use
@@ -40,7 +40,7 @@ validation frames, which follow one another along few streets; training looked a
         _WEIGHTS / "unet-dsb2018",
         description="Finds cell nuclei in micrographs, fluorescent or stained: a small U-Net",
         license="apache-2.0",
-        trained_on="dsb2018",
+        trained_on="dsb2018 (CC0), 80 % of its pictures",
         paper="https://arxiv.org/abs/1505.04597",
         card="""\
 ## Intended use
