@@ -188,9 +188,10 @@ def _folder(folder: Path, root: Path, task: Task, tolerant: bool) -> Found:
         wrong.files.sort()
     wrong.complain(task)
     plain = [item for item in task.columns if not item.reads]
-    if notes is None and plain:
+    needed = next((item.name for item in plain if not item.optional), None)
+    if notes is None and needed:
         raise DatasetError(
-            f"{folder} has no metadata.csv, which gives {plain[0].name!r}", f"The layout: stzoo info --task {task.name}"
+            f"{folder} has no metadata.csv, which gives {needed!r}", f"The layout: stzoo info --task {task.name}"
         )
     if notes is not None:
         return _described(notes, values, plain, folder, root, task)
@@ -285,9 +286,9 @@ def _described(
             listed.add(path)
             columns[name].append(str(path))
         for item in plain:
-            if row.get(item.name) is None:
+            if row.get(item.name) is None and not item.optional:
                 raise DatasetError(f"{notes}: row {number} has no {item.name!r}")
-            columns[item.name].append(row[item.name])
+            columns[item.name].append(row.get(item.name))
         columns[KEY].append(os.path.relpath(columns[next(iter(values))][-1], root))
     wrong = _Wrong(folder)
     for path in sorted({path for found in values.values() for path in found.values()} - listed):

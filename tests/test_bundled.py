@@ -97,6 +97,28 @@ def rooms(folder: Path, model: Model) -> None:
         np.save(folder / "depth" / f"{index}.npy", (1 + picture[..., 0]).astype(np.float32))
 
 
+def balls(folder: Path, model: Model) -> None:
+    """Three volumes with a bright ball in noise, and where it is."""
+    for column in ("volume", "mask"):
+        (folder / column).mkdir()
+    for index in range(3):
+        places = np.stack(np.mgrid[:24, :28, :20]) - np.array([10 + index, 14, 10]).reshape(3, 1, 1, 1)
+        inside = (places**2).sum(0) < 49
+        noise = np.random.default_rng(index).random(inside.shape)
+        np.save(folder / "volume" / f"{index}.npy", (inside + 0.2 * noise).astype(np.float32))
+        np.save(folder / "mask" / f"{index}.npy", inside.astype(np.uint8))
+
+
+def short_clips(folder: Path, model: Model) -> None:
+    """Three clips of a bar that moves to the right, for models that take none but give some."""
+    height, width = model.requirements.native_size
+    for index in range(3):
+        clip = np.zeros((model.requirements.frames_out or 16, model.requirements.channels, height, width), np.uint8)
+        for time, frame in enumerate(clip):
+            frame[:, :, (index + time) % (width - 4) : (index + time) % (width - 4) + 4] = 255
+        np.savez(folder / f"{index}.npz", video=clip)
+
+
 FOLDERS: dict[str, Callable[[Path, Model], None]] = {
     "video-prediction": clips,
     "super-resolution": photographs,
@@ -105,6 +127,8 @@ FOLDERS: dict[str, Callable[[Path, Model], None]] = {
     "depth": rooms,
     "segmentation": sorts,
     "video-segmentation": moving_sorts,
+    "volume-segmentation": balls,
+    "video-generation": short_clips,
 }
 """Task -> what fills a split's folder with examples."""
 
