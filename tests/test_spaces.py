@@ -95,7 +95,8 @@ def test_front_matter_is_what_the_hub_takes(folder: Path) -> None:
     assert data["suggested_hardware"] in [item.value for item in SpaceHardware]
     assert 0 < len(data["short_description"]) <= 60
     assert data["models"] == [item.weights.repo for item in stzoo.models(task=folder.name) if item.weights]
-    assert data["license"] == "apache-2.0"
+    licences = {item.license for item in stzoo.models(task=folder.name) if item.weights}
+    assert data["license"] == (licences.pop() if len(licences) == 1 else "other")
     assert data["tags"] == ["stzoo", folder.name]
     assert "preload_from_hub" not in data, "these models' weights are in the plugin"
     for name in FILES:
@@ -381,7 +382,10 @@ def test_a_space_runs_where_only_its_requirements_are(task: str, built: Path, tm
             received = [received] if len(predictor.task.outputs) == 1 else received
             expected = predictor.predict(*given)
             for field, path in zip(predictor.task.outputs, received, strict=True):
+                if field.name not in expected:
+                    assert path is None, f"{field.name} of {model.name} was not asked for"
+                    continue
                 with np.load(path) as arrays:
-                    [array] = arrays.values()
-                assert np.array_equal(array, np.asarray(expected[field.name])), f"{field.name} of {model.name}"
-                assert array.std() > 0
+                    array = arrays[field.name] if field.name in arrays else next(iter(arrays.values()))
+                np.testing.assert_array_equal(array, np.asarray(expected[field.name]), f"{field.name} of {model.name}")
+                assert array.std() > 0 or predictor.requirements.classes  # there may be nothing in a picture

@@ -70,9 +70,7 @@ def scheduler(timesteps: int, sampler: Sampler, threshold: float | None = None, 
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
     except ImportError:
-        raise DependencyMissing(
-            "sampling needs the package diffusers", "Run: pip install 'stzoo-segmentation[diffusion]'"
-        ) from None
+        raise DependencyMissing("sampling needs the package diffusers", "Run: pip install diffusers") from None
     shared = {
         "num_train_timesteps": first or timesteps,
         "trained_betas": cosine_betas(timesteps)[:first].tolist(),
