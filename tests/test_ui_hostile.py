@@ -363,7 +363,7 @@ def attacker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacker]:
     pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'stzoo[demo]'")
     limits = {"max-file-size": 8, "max-upload": 20, "upload-time": 8, "time-limit": 4, "queue": 12}
     words = [f"--{name}={value}" for name, value in (limits | {"connections": CONNECTIONS}).items()]
-    with Demo(tmp_path_factory.mktemp("demo"), *words) as demo:
+    with Demo(tmp_path_factory.mktemp("demo"), "--task", "video-prediction", *words) as demo:
         made = Attacker(demo)
         yield made
         made.http.close()
