@@ -198,7 +198,7 @@ def test_inputs_that_are_refused(predictor: Predictor, knowing: Predictor) -> No
 
 def test_without_the_schedulers_library(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers.schedulers.scheduling_ddim", None)
-    with pytest.raises(DependencyMissing, match="pip install 'stzoo-segmentation"):
+    with pytest.raises(DependencyMissing, match="pip install diffusers"):
         predictor.predict(steps=1)
 
 
