@@ -18,7 +18,6 @@ import importlib.util
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timing import alternate
 from torch import Tensor, nn
 
 import stzoo
@@ -90,18 +90,6 @@ def forward(network: nn.Module, image: Tensor) -> None:
         network(image)
     if image.is_cuda:
         torch.cuda.synchronize()
-
-
-def alternate(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[tuple[float, float]]]:
-    """Seconds of every run, of the wall's clock and of the processor, taken in turn so that a busy moment hits all."""
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    for repeat in range(repeats + 1):  # the first round warms up
-        for name, run in runs.items():
-            wall, processor = time.perf_counter(), time.process_time()
-            run()
-            if repeat:
-                seconds[name].append((time.perf_counter() - wall, time.process_time() - processor))
-    return seconds
 
 
 def measure(name: str, options: argparse.Namespace) -> None:

@@ -17,7 +17,6 @@ import importlib.util
 import statistics
 import sys
 import tempfile
-import time
 import types
 import warnings
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timing import alternate
 from torch import nn
 
 import stzoo
@@ -60,18 +60,6 @@ def stzoos(theirs: nn.Module | None, config: dict[str, Any]) -> nn.Module:
     with tempfile.TemporaryDirectory() as folder:
         torch.save({"params": theirs.state_dict()}, Path(folder) / "official.pth")
         return stzoo.import_checkpoint(Path(folder) / "official.pth", "swinir", device="cpu").module
-
-
-def alternate(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[tuple[float, float]]]:
-    """Seconds of every run, of the wall's clock and of the processor, taken in turn so that a busy moment hits all."""
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    for repeat in range(repeats + 1):  # the first round warms up
-        for name, run in runs.items():
-            wall, processor = time.perf_counter(), time.process_time()
-            run()
-            if repeat:
-                seconds[name].append((time.perf_counter() - wall, time.process_time() - processor))
-    return seconds
 
 
 def measure(name: str, options: argparse.Namespace) -> None:

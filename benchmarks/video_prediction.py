@@ -19,7 +19,6 @@ import importlib
 import statistics
 import sys
 import tempfile
-import time
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from timing import alternate
 from torch import Tensor, nn
 
 import stzoo
@@ -156,18 +156,6 @@ def training_step(loss: Callable[[], Tensor], network: nn.Module, adam: torch.op
     return run
 
 
-def alternate(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every run, taken in turn so that a busy moment hits all of them."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(repeats + 1):  # the first round warms up
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if repeat:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
 def measure(name: str, options: argparse.Namespace) -> None:
     architecture, config = SYSTEMS[name]
     peer = official(name, options)
@@ -195,7 +183,7 @@ def measure(name: str, options: argparse.Namespace) -> None:
             difference = (network.eval()(x) - peer.predict(theirs.eval(), x, y)).abs().max().item()
         print(f"{name}: largest difference of the predictions {difference:.1e}", flush=True)
     for label, runs in (("forward", forwards), ("training", steps)):
-        seconds = alternate(runs, options.repeats)
+        seconds = {code: [wall for wall, _ in taken] for code, taken in alternate(runs, options.repeats).items()}
         best = min(seconds["stzoo"])
         for code, samples in seconds.items():
             print(

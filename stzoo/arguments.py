@@ -369,7 +369,14 @@ def _evaluate(parser: Parser) -> None:
         nargs="+",
         help="only these, each NAME or 'NAME?option=value'; default: all of the task but the optional ones",
     )
-    parser.add_argument("--no-baselines", action="store_true", help="leave out the task's trivial methods")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--baselines",
+        metavar="NAME",
+        nargs="+",
+        help="of the task's trivial methods these; default: all but the optional ones",
+    )
+    chosen.add_argument("--no-baselines", action="store_true", help="leave out the task's trivial methods")
     parser.add_argument(
         "-o",
         "--output",

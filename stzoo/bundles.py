@@ -159,3 +159,24 @@ def record(results: str | os.PathLike[str], weights: str | os.PathLike[str]) -> 
 
 def _write(file: Path, record: Mapping[str, Any]) -> None:
     write_atomically(file.with_suffix(".json"), (json.dumps(record, indent=2) + "\n").encode())
+
+
+def train_by_name(systems: Mapping[str, str], description: str) -> None:
+    """The command line of a plugin's script that trains what it bundles: ``NAME DATA --output RUN``.
+
+    ``systems``: name of the model -> what ``stzoo finetune`` starts from, and its options. That one command is printed and run.
+    """
+    import argparse
+    import shlex
+    import subprocess
+    import sys
+
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
+    parser.add_argument("name", choices=sorted(systems))
+    parser.add_argument("data")
+    parser.add_argument("--output", required=True)
+    options = parser.parse_args()
+    start, *own = systems[options.name].split()
+    words = ["stzoo", "finetune", start, "--data", options.data, "--output", options.output, *own]
+    print("$ " + shlex.join(words), flush=True)
+    subprocess.run([sys.executable, "-m", *words], check=True)

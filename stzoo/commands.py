@@ -48,7 +48,7 @@ def predict(args: argparse.Namespace) -> int:
         return _predict_streams(args, predictor, options, targets)
     items = [() if source is None else source for source in sources]
     predictions = predictor.predict_batch(items, batch_size=args.batch_size or 1, **options)
-    done = []
+    done, told = [], {item.name: item.told for item in task.outputs}
     work = zip(sources, targets, predictions, strict=True)
     for source, paths, prediction in terminal.progress(work, len(targets), "input"):
         outputs: dict[str, Any] = {}
@@ -59,8 +59,7 @@ def predict(args: argparse.Namespace) -> int:
                 outputs[name], shown = {"path": path, "shape": list(value.shape)}, path
             else:
                 outputs[name] = {"value": value.tolist() if hasattr(value, "tolist") else value}
-                number = outputs[name]["value"]
-                shown = f"{source}: {name} {f'{number:.6g}' if isinstance(number, float) else number}"
+                shown = f"{source}: {name} {told[name](value)}"
             if not args.json:
                 terminal.say(f"{shown}  ({prediction.seconds:.2f} s)")
         done.append({"input": source, "outputs": outputs, "seconds": prediction.seconds})
@@ -255,7 +254,7 @@ def evaluate(args: argparse.Namespace) -> int:
         split=args.split,
         options=_given(args, "option"),
         metrics=args.metrics,
-        baselines=not args.no_baselines,
+        baselines=args.baselines or not args.no_baselines,
         device=args.device,
         dtype=args.dtype,
         output=args.output,

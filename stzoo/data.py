@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import inspect
 import itertools
 import os
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl
 
@@ -298,7 +300,7 @@ def _opened(
         return _given(source, split), {}
     text, options = (str(source), {}) if isinstance(source, os.PathLike) else parse_source(source)
     if layout.is_local(text):
-        return _local(text, task, split, streaming, tolerant), options
+        return _local(text, task, split, streaming, tolerant, options), options
     if _HUB_ID.match(text):
         hub = {key: options.pop(key) for key in ("config", "revision") if key in options}
         return _hub(text, split, streaming, **hub), options
@@ -347,17 +349,8 @@ def _named(name: str, task: Task, split: str | None, options: dict[str, str]) ->
         ) from None
     chosen = layout.choose_split(f"the data set {name!r}", spec.splits, split)
     load = load_reference(spec.load)
-    declared = {key: item.default for key, item in list(inspect.signature(load).parameters.items())[1:]}
-    own = {key: value for key, value in options.items() if key in declared or key not in _accepted(task)}
-    for key in own:
-        options.pop(key)
-    values = complete_values(declared, own, f"the data set {name!r}", errors.DatasetError)
-    try:
-        rows = load(chosen, **values)
-    except errors.StzooError:
-        raise
-    except Exception as problem:  # plugin code
-        raise errors.DatasetError(f"the data set {name!r} cannot be opened ({_line(problem)})") from problem
+    values = _taken(load, options, task, f"the data set {name!r}")
+    rows = _plugged(f"the data set {name!r}", load, chosen, **values)
     needed = [item.name for item in task.columns if not item.optional]
     missing = [name for name in needed if len(rows) and name not in rows[0]]
     if spec.task != task.name and missing:
@@ -367,7 +360,35 @@ def _named(name: str, task: Task, split: str | None, options: dict[str, str]) ->
     return _Opened(name, chosen, rows, spec.license)
 
 
-def _local(text: str, task: Task, split: str | None, streaming: bool, tolerant: bool) -> _Opened:
+def _taken(function: Callable[..., Any], options: dict[str, str], task: Task, who: str) -> dict[str, Any]:
+    """The options of a function behind its first argument, taken out of ``options``; so is what nobody knows, and refused."""
+    declared = {key: item.default for key, item in list(inspect.signature(function).parameters.items())[1:]}
+    own = {key: value for key, value in options.items() if key in declared or key not in _accepted(task)}
+    for key in own:
+        options.pop(key)
+    return complete_values(declared, own, who, errors.DatasetError)
+
+
+def _plugged(who: str, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    try:
+        return function(*arguments, **keywords)
+    except errors.StzooError:
+        raise
+    except Exception as problem:  # plugin code
+        raise errors.DatasetError(f"{who} cannot be opened ({_line(problem)})") from problem
+
+
+def _local(
+    text: str, task: Task, split: str | None, streaming: bool, tolerant: bool, options: dict[str, str]
+) -> _Opened:
+    if task.reader and not glob.has_magic(text):
+        reader, path, left = load_reference(task.reader), Path(text).expanduser(), dict(options)
+        splits = _plugged(text, reader, path, **_taken(reader, left, task, text)) if path.exists() else None
+        if splits is not None:
+            options.clear()
+            options.update(left)
+            chosen = layout.choose_split(text, list(splits), split)
+            return _Opened(text, chosen, splits[chosen], layout.license_in(path))
     found = layout.find(text, task, split, tolerant=tolerant)
     if found.shards:
         files = list(map(str, found.shards))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stzoo import __version__, api, errors
-from stzoo.fields import Number, complete_values
+from stzoo.fields import Number, complete_values, suggestion
 from stzoo.measuring import Row as Row
 from stzoo.measuring import Summary as Summary
 from stzoo.measuring import measure as measure
@@ -31,7 +31,7 @@ from stzoo.registry import as_plain, registry
 from stzoo.results import EVALUATION_FILE as EVALUATION_FILE
 from stzoo.results import Evaluation as Evaluation
 from stzoo.results import ModelResult as ModelResult
-from stzoo.spec import Baseline, Task
+from stzoo.spec import Baseline, Task, load_reference
 from stzoo.terminal import flag
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def evaluate(
     limit: int | None = None,
     options: Mapping[str, Any] | None = None,
     metrics: Sequence[str] | None = None,
-    baselines: bool = True,
+    baselines: bool | Sequence[str] = True,
     confidence: float = 0.95,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -89,7 +89,7 @@ def evaluate(
         limit: measure so many examples, evenly spaced.
         options: the task's, such as ``{"horizon": 20}``.
         metrics: only these, each a name or ``name?option=value``; default: all of the task that are not optional.
-        baselines: measure the task's trivial methods too.
+        baselines: measure the task's trivial methods too: those that are not optional, or the ones of these names.
         confidence, seed: of the bootstrap: see :func:`stzoo.measuring.summarise`.
         device, dtype, revision, offline: as for :func:`stzoo.load`.
         output: folder for evaluation.json, evaluation.md, samples.parquet and curves.png.
@@ -118,7 +118,7 @@ def evaluate(
         raise errors.DependencyMissing(f"the metric {name!r} cannot be computed: {reason}")
     if output is not None:
         _check_writable(Path(output).expanduser())
-    trivial = task.baselines if baselines else ()
+    trivial = _trivial(task, baselines)
     labels = _distinct([*map(_label, given), *(item.name for item in trivial)])
     measured: dict[str, tuple[list[Row], float]] = {}
     details: dict[str, dict[str, Any]] = {}
@@ -159,6 +159,7 @@ def evaluate(
     asked = {"data": source, "split": split, "limit": limit, **options, "dtype": dtype, "revision": revision}
     asked["confidence"] = None if confidence == SETTINGS["confidence"].default else confidence
     asked["metrics"] = metrics
+    asked["baselines"] = None if isinstance(baselines, bool) else list(baselines)
     evaluation = Evaluation(
         task=task.name,
         data=source,
@@ -173,7 +174,7 @@ def evaluate(
         notes=tuple(f"{name} was not computed: {reason}" for name, reason in missing.items()),
         hardware=hardware(group.size, predictor.device.type),
         versions=_versions(predictor),
-        command=_command(map(_label, given), asked, baselines),
+        command=_command(map(_label, given), asked, baselines is not False),
         date=now(),
         axes={name: axis for name in functions if (axis := metric_named(task, name).curve)},
         places={
@@ -225,6 +226,19 @@ def _shared_task(models: Sequence[Model], revision: str | None, offline: bool | 
         told = ", ".join(f"{name} ({task.name})" for name, task in tasks.items())
         raise errors.ConfigError(f"the models are of different tasks: {told}", "Evaluate those of one task together")
     return next(iter(tasks.values()))
+
+
+def _trivial(task: Task, asked: bool | Sequence[str]) -> tuple[Baseline, ...]:
+    """The task's trivial methods that are to be measured. Raises ConfigError for a name that none has, DependencyMissing where
+    one needs a package that is not there."""
+    if isinstance(asked, bool):
+        return tuple(item for item in task.baselines if asked and not item.optional)
+    known = {item.name: item for item in task.baselines}
+    for name in asked:
+        if name not in known:
+            raise errors.ConfigError(f"task {task.name!r} has no baseline {name!r}", suggestion(name, list(known)))
+        load_reference(known[name].compute)
+    return tuple(known[name] for name in asked)
 
 
 def _label(model: Model) -> str:

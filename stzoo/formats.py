@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +26,9 @@ class Format(Protocol):
     # the sentence that helps to answer. Without them a checkpoint is refused.
     # A format whose files are neither safetensors nor PyTorch's has ``endings``, theirs, and ``read(path)``, which gives the
     # tensors in one by name and raises FormatError. It executes nothing.
+    # A format that reads files of another architecture, from which this one can be made too, has ``derived = True``: where
+    # nobody names the architecture it leaves them to the other one, so that such files stay what they are to everybody else.
+    # A format whose PyTorch files hold no mapping has ``unpack(loaded)``: the tensors by name, or None if it is not its own.
 
     def detect(self, state: Mapping[str, Tensor]) -> dict[str, Any] | None:
         """The full config, recovered from the tensors; None if the state dict is not this architecture's."""
@@ -53,13 +56,21 @@ def read_checkpoint(path: Path, architectures: Iterable[Architecture] = ()) -> d
         loaded = _read_pickle(path)
     else:
         loaded = reader(path)
+    if not isinstance(loaded, Mapping):
+        known = (item for item in _formats(architectures) if hasattr(item, "unpack"))
+        loaded = next((state for item in known if (state := item().unpack(loaded)) is not None), loaded)
     return strip_prefixes(unwrap(loaded, path))
+
+
+def _formats(architectures: Iterable[Architecture]) -> Iterator[Any]:
+    return (load_reference(reference) for item in architectures for reference in item.formats)
 
 
 def _reader(suffix: str, architectures: Iterable[Architecture]) -> Callable[[Path], dict[str, Tensor]] | None:
     """How files with this ending are read, if a format says so."""
-    formats = (load_reference(reference) for item in architectures for reference in item.formats)
-    return next((known().read for known in formats if suffix and suffix in getattr(known, "endings", ())), None)
+    return next(
+        (known().read for known in _formats(architectures) if suffix and suffix in getattr(known, "endings", ())), None
+    )
 
 
 def _read_safetensors(path: Path) -> Any:
@@ -92,7 +103,10 @@ def _read_pickle(path: Path) -> Any:
 
 
 def unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
-    """The mapping of names to tensors inside a training checkpoint; plain values among the tensors are left out."""
+    """The mapping of names to tensors inside a training checkpoint; plain values among the tensors are left out.
+
+    Of several state dicts side by side, under names that are no wrapper's, all are taken: ``NAME.name`` for each tensor.
+    """
     import torch
 
     for _ in range(4):
@@ -105,6 +119,8 @@ def unwrap(loaded: Any, path: Path) -> dict[str, Tensor]:
             return tensors
         inner = next((loaded[key] for key in WRAPPERS if _holds_tensors(loaded.get(key))), None)
         if inner is None:
+            if parts := {key: value for key, value in loaded.items() if isinstance(key, str) and _all_tensors(value)}:
+                return {f"{key}.{name}": tensor for key, part in parts.items() for name, tensor in part.items()}
             if tensors and not any(isinstance(value, Mapping) for value in loaded.values()):
                 return tensors
             break
@@ -124,6 +140,17 @@ def _holds_tensors(value: Any) -> bool:
 
     return isinstance(value, Mapping) and any(
         key in WRAPPERS or isinstance(item, torch.Tensor) for key, item in value.items()
+    )
+
+
+def _all_tensors(value: Any) -> bool:
+    """Whether it is a state dict."""
+    import torch
+
+    return (
+        isinstance(value, Mapping)
+        and len(value) > 0
+        and all(isinstance(key, str) and isinstance(item, torch.Tensor) for key, item in value.items())
     )
 
 
@@ -174,15 +201,27 @@ def check_stated(known: Format, config: Mapping[str, Any], path: Path) -> None:
 def recognise(
     state: Mapping[str, Tensor], architectures: list[Architecture], path: Path
 ) -> tuple[Architecture, Format, dict[str, Any]]:
-    """The one architecture, format and config the tensors belong to; raises FormatError if none or several claim them."""
+    """The one architecture, format and config the tensors belong to; raises FormatError if none or several claim them.
+
+    A format that refuses them, because they are damaged or lack what it needs, is heard only if no other one claims them.
+    """
     claims: list[tuple[Architecture, Format, dict[str, Any]]] = []
+    refused: list[errors.FormatError] = []
     for architecture in architectures:
         for reference in architecture.formats:
             known: Format = load_reference(reference)()
-            if (config := known.detect(state)) is not None:
+            try:
+                config = known.detect(state)
+            except errors.FormatError as problem:
+                refused.append(problem)
+                continue
+            if config is not None:
                 claims.append((architecture, known, config))
+    claims = [claim for claim in claims if not getattr(claim[1], "derived", False)] or claims
     if len(claims) == 1:
         return claims[0]
+    if refused and not claims:
+        raise refused[0]
     if claims:
         names = ", ".join(architecture.name for architecture, _, _ in claims)
         raise errors.FormatError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import inspect
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from typing import Any
 from stzoo.errors import DatasetError, SplitMissing
 from stzoo.fields import Field
 from stzoo.files import ending
-from stzoo.spec import Task
+from stzoo.spec import Task, load_reference
 
 SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 """Names of the sub-folders that are splits."""
@@ -87,9 +88,9 @@ def tree(task: Task) -> str:
         names = ["file_name"] if len(media) == 1 else [f"{item.name}_file_name" for item in media]
         lines.append(("    metadata.csv", f"a table with {', '.join((*names, *plain))}"))
     elif len(media) > 1:
-        lines.append(
-            ("", f"files that belong together have the same NAME; {media[0].name}s/ will do for {media[0].name}/ ...")
-        )
+        single = next((item.name for item in media if not item.name.endswith("s")), "")
+        plural = f"; {single}s/ will do for {single}/ ..." if single else ""
+        lines.append(("", f"files that belong together have the same NAME{plural}"))
     required = [item.name for item in media if not item.optional]
     if len(required) == 1 < len(media):
         lines.append(("", f"where nothing else is given, {required[0]}/ may be left out too"))
@@ -97,7 +98,10 @@ def tree(task: Task) -> str:
     splits = [(f"  {name}/", "as train" if name != "train" else "") for name in SPLITS]
     rows = [("FOLDER/", "without the folders of splits, everything is one split"), splits[0], *lines, *splits[1:]]
     margin = max(len(path) for path, _ in rows) + 2
-    return "\n".join(f"{path:{margin}}{text}".rstrip() for path, text in rows)
+    drawn = "\n".join(f"{path:{margin}}{text}".rstrip() for path, text in rows)
+    if task.reader:
+        drawn += "\n\n" + inspect.cleandoc(load_reference(task.reader).__doc__ or "")
+    return drawn
 
 
 def find(text: str, task: Task, split: str | None, *, tolerant: bool = False) -> Found:
@@ -124,7 +128,7 @@ def _found(text: str, task: Task, split: str | None, tolerant: bool) -> Found:
         raise DatasetError(f"there is no file or folder {text}")
     if root.is_file():
         return _unsplit(_files([root], root.parent, task, tolerant), text, split)
-    license = _license(root)
+    license = license_in(root)
     parts = {
         name: folder for name, names in SPLITS.items() for folder in (root / item for item in names) if folder.is_dir()
     }
@@ -320,7 +324,7 @@ def natural(name: str) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _license(root: Path) -> str:
+def license_in(root: Path) -> str:
     """What the folder's README says in its header, as on the Hub."""
     from huggingface_hub import DatasetCard
 

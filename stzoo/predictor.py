@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from stzoo import errors
 from stzoo.fields import Field, Image, complete_values
@@ -61,7 +61,8 @@ class Pipeline:
         return inputs, {item.name: row[item.name] for item in truth}
 
     def preprocess(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Arrays of one item as the network takes them: pictures padded up to the multiple it asks for."""
+        """Arrays of one item as the network takes them: pictures padded up to the multiple it asks for. What is neither
+        array nor number reaches :meth:`forward` as a list with one value for each item."""
         from stzoo.media import pad_to_multiple
 
         needs = self.requirements
@@ -70,7 +71,11 @@ class Pipeline:
     def forward(
         self, module: nn.Module, batch: Mapping[str, torch.Tensor], options: Mapping[str, Any]
     ) -> dict[str, torch.Tensor]:
-        """Batched outputs by name."""
+        """Batched outputs by name; what is no tensor is a list with one value for each item.
+
+        Where this takes long it is a generator of :class:`Partial`, the last of which is the whole. A generator runs outside
+        of ``inference_mode``.
+        """
         inputs = batch.values()
         outputs = self.run(module, *inputs, options=options) if self.task.dense else module(*inputs)
         if not isinstance(outputs, (tuple, list)):
@@ -121,15 +126,31 @@ class LoadReport:
     """What could not be known, in sentences (imported checkpoints)."""
 
 
+class Partial(NamedTuple):
+    """Batched outputs that are known before all are."""
+
+    outputs: Mapping[str, Any]
+    share: float = 1.0
+    """How much of the work is done, from 0 to 1."""
+    note: str = ""
+    """One line about that for people."""
+
+
 class Prediction(Mapping[str, Any]):
     """Named outputs of one item: ``prediction["video"]`` or ``prediction.video``; NumPy arrays."""
 
-    def __init__(self, task: Task, inputs: Values, outputs: Values, seconds: float) -> None:
+    def __init__(
+        self, task: Task, inputs: Values, outputs: Values, seconds: float, share: float = 1.0, note: str = ""
+    ) -> None:
         self.task = task
         self.inputs = inputs
         self.outputs = outputs
         self.seconds = seconds
         """Wall time of the forward pass, divided by the batch size."""
+        self.share = share
+        """How much of the work was done when it was made; less than 1 for all but the last of :meth:`Predictor.watch`."""
+        self.note = note
+        """One line about that for people."""
 
     def __getitem__(self, name: str) -> Any:
         return self.outputs[name]
@@ -257,20 +278,37 @@ class Predictor:
         """
         return next(self.predict_batch([inputs], batch_size=1, **keywords))
 
+    def watch(self, *inputs: Any, **keywords: Any) -> Iterator[Prediction]:
+        """Predict as :meth:`predict`, and yield early predictions, where the model makes some, before that.
+
+        Early ones may lack outputs; ``share`` and ``note`` of each say how far it is. Whoever stops taking them stops the work.
+        """
+        [(chunk, options)] = self._chunks([inputs], 1, keywords)
+        for [prediction] in self._run(chunk, options):
+            yield prediction
+
     def predict_batch(self, items: Iterable[Any], *, batch_size: int = 8, **options: Any) -> Iterator[Prediction]:
         """Predict many items lazily, ``batch_size`` at a time where their shapes agree; yields them in order.
 
         An item is one input, or a tuple of the task's inputs.
         """
+        for chunk, values in self._chunks(items, batch_size, options):
+            *_, made = self._run(chunk, values)
+            yield from made
+
+    def _chunks(
+        self, items: Iterable[Any], batch_size: int, keywords: Mapping[str, Any]
+    ) -> Iterator[tuple[list[Values], Values]]:
+        """The items as their fields read them, as many as fit together, and all options."""
         fields = {item.name: item for item in self.task.inputs}
-        named = {name: options.pop(name) for name in list(options) if name in fields}
-        values = self._options(options)
+        named = {name: value for name, value in keywords.items() if name in fields}
+        values = self._options({name: value for name, value in keywords.items() if name not in fields})
         read = ((self._read(item, named, fields)) for item in items)
         for _, group in itertools.groupby(
             read, key=lambda item: [getattr(value, "shape", None) for value in item.values()]
         ):
             for chunk in batched(group, batch_size):
-                yield from self._run(chunk, values)
+                yield chunk, values
 
     def stream(self, frames: Any, **options: Any) -> Iterator[np.ndarray]:
         """Predict a clip that comes frame by frame: frames of the first output, in order, as soon as they are known.
@@ -340,13 +378,17 @@ class Predictor:
                 raise type(problem)(f"{problem.problem} ({value})", problem.remedy) from problem
             raise
 
-    def _run(self, items: list[Values], options: Mapping[str, Any]) -> Iterator[Prediction]:
+    def _run(self, items: list[Values], options: Mapping[str, Any]) -> Iterator[list[Prediction]]:
+        """Predictions of the items; several times, if there are early ones."""
         import numpy as np
         import torch
 
         ready = [self.pipeline.preprocess(item) for item in items]
-        batch = {}
+        batch: dict[str, Any] = {}
         for name, first in ready[0].items():
+            if not isinstance(first, (np.ndarray, np.generic, int, float)):
+                batch[name] = [item[name] for item in ready]
+                continue
             if self.task.dense and len(ready) == 1:  # may be large: no copy
                 batch[name] = torch.from_numpy(np.require(first, requirements=["C", "W"])[None])
                 continue
@@ -354,12 +396,15 @@ class Predictor:
             batch[name] = tensor if self.task.dense else tensor.to(self.device, self.dtype)
         start = time.perf_counter()
         with torch.inference_mode():
-            outputs = self.pipeline.forward(self.module, batch, options)
-            arrays = {name: output.float().cpu().numpy() for name, output in outputs.items()}
-        seconds = (time.perf_counter() - start) / len(items)
-        for index, item in enumerate(items):
-            single = {name: array[index] for name, array in arrays.items()}
-            yield Prediction(self.task, item, self.pipeline.postprocess(single, item), seconds)
+            found: Any = self.pipeline.forward(self.module, batch, options)
+        for outputs, *stage in found if isinstance(found, Generator) else (Partial(found),):
+            arrays = {name: _taken_out(output) for name, output in outputs.items()}
+            seconds = (time.perf_counter() - start) / len(items)
+            made = []
+            for index, item in enumerate(items):
+                single = {name: array[index] for name, array in arrays.items()}
+                made.append(Prediction(self.task, item, self.pipeline.postprocess(single, item), seconds, *stage))
+            yield made
 
     def fingerprint(self) -> dict[str, Any]:
         """Statistics and samples of the outputs for the deterministic input; the same on any machine to about 1e-4."""
@@ -423,6 +468,11 @@ class Predictor:
     def __repr__(self) -> str:
         report = {key: value for key, value in asdict(self.report).items() if value and key != "name"}
         return f"Predictor({self.report.name!r}, task={self.task.name!r}, {report})"
+
+
+def _taken_out(output: Any) -> Any:
+    """A batched output as an array, or the list that it is."""
+    return output if isinstance(output, list) else output.float().cpu().numpy()
 
 
 def tensor_of(module: nn.Module) -> torch.Tensor:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
+    from stzoo.predictor import Predictor
     from stzoo.spec import Requirements
 
 
@@ -38,14 +39,20 @@ class Recipe:
     stages: tuple[Stage, ...] = (Stage("train"),)
     roles: tuple[str, ...] = ("train",)
     """Names of the data sets it learns from. With several, a batch holds one mapping for each."""
+    defaults: Mapping[str, Any] = {}
+    """Options of a run, such as ``batch_size`` and ``steps``, that are otherwise than usual where nobody chooses them."""
     closed_form = False
     """Whether it learns by :meth:`fit` instead of by steps."""
     without_gradient: tuple[str, ...] = ()
     """Names (with ``*`` for anything) of trainable parameters that the losses rightly leave alone."""
+    grows = False
+    """Whether parameters change their sizes on the way, as the config that :meth:`config` gives then says."""
     stage = "train"
     """The stage that is running; set by the loop."""
     lr_scale: Mapping[str, float] = {}
     """Factors of the learning rate by name of the parameter (with ``*``); set by the loop."""
+    samples_per_step = 1
+    """Samples of one optimizer step, of all processes together; set by the loop."""
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Self:
@@ -71,6 +78,16 @@ class Recipe:
         return dict(item)
 
     # --- how to learn -------------------------------------------------------------------------------------------------
+
+    def start(self, module: nn.Module, trained: bool) -> None:
+        """Runs once before the first step, not where a run goes on: set an untrained network up from what :meth:`samples` saw.
+
+        ``trained``: whether the weights are those of a model, which is to be kept.
+        """
+
+    def config(self, module: nn.Module) -> dict[str, Any]:
+        """Keys of the config that learning has set or changed; they are saved with the weights, which fit them."""
+        return {}
 
     def companions(self, module: nn.Module) -> dict[str, nn.Module]:
         """Networks that take part in training and are not published: a teacher, a discriminator. Called once."""
@@ -104,7 +121,17 @@ class Recipe:
         return [{"params": parameters, "lr": lr * scale} for scale, parameters in groups.items()]
 
     def after_step(self, module: nn.Module, step: int) -> None:
-        """Runs after each optimizer step, under ``no_grad``: move a teacher's weights, densify and prune."""
+        """Runs after each optimizer step, under ``no_grad``: move a teacher's weights, densify and prune.
+
+        A recipe that ``grows`` gives a parameter its new values by ``parameter.data``, and does the same with what the
+        optimizer that it made keeps for it. No graph of the step may be kept: it remembers the sizes.
+        """
+
+    def calibrate(self, predictor: Predictor, held_out: Sequence[Mapping[str, Any]]) -> None:
+        """Runs on every process before each evaluation: choose by the held-out examples what is not learnt, such as a threshold.
+
+        ``predictor`` has the weights that are evaluated. What is chosen is set in its module, and told by :meth:`config`.
+        """
 
     def fit(self, module: nn.Module, samples: Sequence[Any]) -> Mapping[str, float]:
         """Learn in one go (``closed_form``), in place and on one process; returns numbers for the log.

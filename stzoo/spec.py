@@ -162,7 +162,9 @@ class Requirements(_Record):
         return "x".join(map(str, size[::-1])) + " pixels" * bool(size)
 
     def describe(self) -> str:
-        """The requirements as one line for people."""
+        """The requirements as one line for people; empty where nothing is asked for, as of a series or a number."""
+        if self == Requirements():
+            return ""
         parts = [
             _count(self.frames_in, "frame") if self.frames_in else "",
             _count(self.channels, "channel") if self.channels else "",
@@ -279,6 +281,8 @@ class Baseline(_Record):
     compute: str
     """``"module:function"`` taking ``(inputs, truth)`` of one example by name and returning outputs by name."""
     description: str = ""
+    optional: bool = False
+    """Whether it is computed only when it is asked for by name: it takes long, or needs a package that may be missing."""
 
 
 @dataclass(frozen=True)
@@ -298,10 +302,14 @@ class Task(_Spec):
     """``"module:class"`` with the steps of predict and of evaluation; the default runs ``module(*inputs)``."""
     pipeline_tag: str | None = None
     """The Hub's name for this task."""
+    reader: str | None = None
+    """``"module:function"`` for folders and files in a layout of the field's own, asked before the columns' layout: called as
+    ``reader(path, **options)``, it returns ``{split: sequence of {column: value} examples}``, or None for what it does not know.
+    Its docstring says which layouts these are."""
     dense: bool = False
     """Whether outputs show what inputs show, place by place. Then the task has the options of :mod:`stzoo.tiling`, which
     :meth:`stzoo.predictor.Pipeline.run` follows, and its pipeline is handed tensors that are on the CPU."""
-    _references = ("pipeline",)
+    _references = ("pipeline", "reader")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -450,6 +458,8 @@ class Dataset(_Spec):
     load: str
     """``"module:function"`` called as ``load(split, **options)``; returns a sequence of ``{column: value}`` examples."""
     splits: tuple[str, ...] = ("train", "test")
+    shipped: bool = False
+    """Whether its name alone opens it, as the plugin brings some of its files or makes them; pages then show its examples."""
     description: str = ""
     license: str = ""
     homepage: str = ""

@@ -247,6 +247,14 @@ def test_plain_values_among_tensors_are_left_out() -> None:
             formats.unwrap(content, Path("x.pth"))
 
 
+def test_several_networks_side_by_side() -> None:
+    """Their tensors come out under the names of both; an optimizer and numbers are left out."""
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+    content = {"step": 3, "one": {"a.weight": torch.zeros(1)}, "two": {"a.weight": torch.ones(2)}, "none": None}
+    found = formats.unwrap(content | {"optimizer": optimizer.state_dict(), "loss": torch.ones(())}, Path("x.tar"))
+    assert {key: len(value) for key, value in found.items()} == {"one.a.weight": 1, "two.a.weight": 2}
+
+
 def test_checkpoints_that_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "x.pth"
     torch.save({"state_dict": {"a": torch.zeros(1)}, "hook": Evil()}, path)

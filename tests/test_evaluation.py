@@ -587,3 +587,18 @@ def test_the_conformance_kit_looks_at_baselines_and_summaries() -> None:
         check_references(Plugin("acme", "acme", specs=specs))
     assert "metric error, summary: 'math:no_such_summary'" in str(found.value)
     assert "baseline zero: 'math:no_such_baseline'" in str(found.value)
+
+
+def test_optional_baselines_are_measured_where_they_are_named(predictor: Predictor) -> None:
+    known = predictor.task.baselines[0]
+    slow = replace(known, name="slow", optional=True)
+    lacking = replace(slow, name="lacking", compute="lacking_package:method")
+    task = replace(predictor.task, baselines=(known, slow, lacking))
+    other, clips = replace(predictor, task=task), random_clips(1)
+    assert [item.name for item in evaluate(other, clips).models] == ["tiny", known.name]
+    found = evaluate(other, clips, baselines=["slow"])
+    assert [item.name for item in found.models] == ["tiny", "slow"] and found.command.endswith("--baselines slow")
+    with pytest.raises(errors.ConfigError, match=r"has no baseline 'slo'.*'slow'"):
+        evaluate(other, clips, baselines=["slo"])
+    with pytest.raises(errors.PluginError, match="lacking_package"):
+        evaluate(other, clips, baselines=["lacking"])

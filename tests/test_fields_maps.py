@@ -404,6 +404,22 @@ def test_series_are_batched_and_go_on_in_time() -> None:
     assert (after.names, after.times[0] - one.times[-1]) == (one.names, np.timedelta64(1, "h"))
 
 
+@pytest.mark.parametrize(
+    ("given", "following"),
+    [
+        ("2026-01-01 2026-02-01 2026-03-01", "2026-04-01 2026-05-01"),
+        ("2025-10-31 2025-11-30 2025-12-31", "2026-01-31 2026-02-28"),
+        ("2023-06-15 2024-06-15 2025-06-15", "2026-06-15 2027-06-15"),
+        ("2025-03-31T06 2025-06-30T06 2025-09-30T06", "2025-12-31T06 2026-03-31T06"),
+        ("2026-01-01 2026-01-02 2026-01-03", "2026-01-04 2026-01-05"),
+        ("2026-01-01 2026-02-02 2026-03-01", "2026-03-30T12 2026-04-29"),
+    ],
+)
+def test_months_go_on_as_months(given: str, following: str) -> None:
+    known, wanted = (np.array(text.split(), "M8[us]") for text in (given, following))
+    assert series.TimeSeries(np.zeros(3), times=known).following(np.zeros(2)).times.tolist() == wanted.tolist()
+
+
 @pytest.mark.parametrize("field", [DEPTH, SCENE, SERIES], ids=lambda item: item.name)
 def test_samples_are_the_same_each_time_and_have_a_picture(field: Any) -> None:
     first, second = (field.sample(ANY) for _ in range(2))

@@ -41,17 +41,19 @@ def GPU(function):
         def run():
             os.environ["GPU"] = "borrowed"
             try:
-                queue.put((True, function(*given)))
+                for value in function(*given):
+                    queue.put((True, value))
+                queue.put((None, None))
             except Exception as problem:
                 queue.put((False, type(problem).__name__))
 
         fork = multiprocessing.get_context("fork")
         queue = fork.SimpleQueue()
         fork.Process(target=run).start()
-        fine, value = queue.get()
-        if not fine:
-            raise RuntimeError(value)
-        return value
+        while (answer := queue.get())[0]:
+            yield answer[1]
+        if answer[0] is False:
+            raise RuntimeError(answer[1])
 
     return borrow
 """
@@ -231,11 +233,11 @@ from stzoo.ui.gpu import borrows_gpu
 def half(number):
     if number % 2:
         raise InputError(f"{number} is odd", "Give an even one")
-    return number // 2, os.environ.get("GPU")
+    yield number // 2, os.environ.get("GPU")
 
-print(half(42), "spaces" in sys.modules, half.__name__)
+print(*half(42), "spaces" in sys.modules, half.__name__)
 try:
-    half(7)
+    list(half(7))
 except InputError as problem:
     print(problem.remedy)
 """

@@ -440,7 +440,7 @@ def test_two_processes_take_over_a_closed_form_fit(toys: Path, tmp_path: Path) -
     data, words = folder_of_pairs(tmp_path / "data"), words_of(TOY)
     done = torchrun(2, "finetune", "fitted", "--data", data, "-o", tmp_path / "run", *words, PYTHONPATH=str(toys))
     assert done.returncode == 0, done.stderr
-    run = Run(tmp_path / "run")
+    run = Run(str(tmp_path / "run"))
     assert weights(run)["weight"] == pytest.approx(2)
     assert run.record["best"]["error"] == pytest.approx(0, abs=1e-6)  # of what both processes predict
 

@@ -13,10 +13,7 @@ eigen-small the weights of the last step are bundled (`stzoo bundle --weights la
 
 from __future__ import annotations
 
-import argparse
-import shlex
-import subprocess
-import sys
+from stzoo.bundles import train_by_name
 
 SMALL = (
     "--seed 0 --pictures 0 --channels-last true --lr 1e-3 --set model_config.frame=[120,160] model_config.size=[120,160] "
@@ -32,18 +29,5 @@ SYSTEMS = {
 }
 """Name of the model -> what `stzoo finetune` starts from, and its options."""
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("name", choices=sorted(SYSTEMS))
-    parser.add_argument("data")
-    parser.add_argument("--output", required=True)
-    options = parser.parse_args()
-    start, *own = SYSTEMS[options.name].split()
-    words = ["stzoo", "finetune", start, "--data", options.data, "--output", options.output, *own]
-    print("$ " + shlex.join(words), flush=True)
-    subprocess.run([sys.executable, "-m", *words], check=True)
-
-
 if __name__ == "__main__":
-    main()
+    train_by_name(SYSTEMS, __doc__)

@@ -1,8 +1,8 @@
 """Train the small models to bundle.
 
-    python plugins/segmentation/train_small.py train video-diffusion-mmnist "moving-mnist?digits=mnist&frames=16&size=16000" \\
+    python plugins/segmentation/train_small.py video-diffusion-mmnist "moving-mnist?digits=mnist&frames=16&size=16000" \\
         --output runs/video-diffusion-mmnist
-    python plugins/segmentation/train_small.py train stunet-davis \\
+    python plugins/segmentation/train_small.py stunet-davis \\
         "davis?root=sequences&held=car-shadow,libby&frames=6&stride=3" --output runs/stunet-davis
     stzoo bundle runs/video-diffusion-mmnist plugins/segmentation/src/stzoo_segmentation/weights/video-diffusion-mmnist
     stzoo evaluate MODEL --data DATA --output results/MODEL
@@ -14,11 +14,7 @@ The script is nothing but one `stzoo finetune`, which it prints. Data: "dsb2018?
 
 from __future__ import annotations
 
-import argparse
-import shlex
-import subprocess
-import sys
-from pathlib import Path
+from stzoo.bundles import train_by_name
 
 _UNET = (
     "--batch-size 8 --lr 3e-3 --seed 0 --precision bf16 --channels-last true --log-every 50 --pictures 2 "
@@ -42,27 +38,5 @@ SYSTEMS = {
 }
 """Name of the model -> what `stzoo finetune` starts from, and its options."""
 
-
-def command(name: str, source: str, output: Path) -> list[str]:
-    """The `stzoo finetune` that trains a system."""
-    start, *own = SYSTEMS[name].split()
-    return ["stzoo", "finetune", start, "--data", source, "--output", str(output), *own]
-
-
-def train(options: argparse.Namespace) -> None:
-    words = command(options.name, options.source, options.output)
-    print("$ " + shlex.join(words), flush=True)
-    subprocess.run([sys.executable, "-m", *words], check=True)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("action", choices=("train",))
-    parser.add_argument("name", choices=sorted(SYSTEMS))
-    parser.add_argument("source")
-    parser.add_argument("--output", type=Path, required=True)
-    train(parser.parse_args())
-
-
 if __name__ == "__main__":
-    main()
+    train_by_name(SYSTEMS, __doc__)

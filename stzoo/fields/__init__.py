@@ -27,5 +27,6 @@ from stzoo.fields.values import Size as Size
 from stzoo.fields.values import Value as Value
 from stzoo.fields.values import as_value as as_value
 from stzoo.fields.values import complete_values as complete_values
+from stzoo.fields.vector import Vector as Vector
 from stzoo.fields.volumes import Volume as Volume
 from stzoo.fields.volumes import VolumeMask as VolumeMask

@@ -87,6 +87,11 @@ class Field:
         """One picture that shows the value."""
         raise SpecError(f"{type(self).__name__} {self.name!r} has no preview()")
 
+    def told(self, value: Any) -> str:
+        """The value in one line of text, where it is shown as such."""
+        plain = value.tolist() if hasattr(value, "tolist") else value
+        return f"{plain:.6g}" if isinstance(plain, float) else str(plain)
+
     def error(self, value: Any, truth: Any) -> PILImage | None:
         """One picture that shows where a prediction differs from the truth; None where that makes no sense."""
         return None

@@ -13,6 +13,8 @@ from stzoo.errors import ConfigError, SpecError, StzooError
 from stzoo.fields.base import Field, suggestion
 
 if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
     from stzoo.spec import Requirements
 
 
@@ -33,6 +35,15 @@ class Value(Field):
 
     def read(self, value: Any, requirements: Requirements, **options: Any) -> Any:
         return self.parse(value)
+
+    def preview(self, value: Any) -> PILImage:
+        """Its text, on white."""
+        from PIL import Image, ImageDraw, ImageFont
+
+        text, font = self.told(value), ImageFont.load_default(size=20)
+        picture = Image.new("RGB", (max(320, int(font.getlength(text)) + 24), 40), (255, 255, 255))
+        ImageDraw.Draw(picture).text((12, 20), text, fill=(20, 20, 20), font=font, anchor="lm")
+        return picture
 
 
 @dataclass(frozen=True)
@@ -71,14 +82,20 @@ class Choice(Value):
     """One of a few values."""
 
     choices: tuple[Any, ...] = ()
+    words: tuple[str, ...] = ()
+    """What people read for each choice, where its own text says little: ``("the same", "different")`` for True and False."""
     ui: ClassVar[str] = "stzoo.ui.components:ChoiceWidget"
 
     def accepted(self) -> str:
-        return "one of " + ", ".join(repr(choice) for choice in self.choices)
+        return "one of " + ", ".join(repr(item) for item in (*self.choices, *self.words))
+
+    def told(self, value: Any) -> str:
+        return self.words[self.choices.index(value)] if self.words else super().told(value)
 
     def parse(self, value: Any) -> Any:
-        for choice in self.choices:
-            if value == choice or (isinstance(value, str) and value.lower() == str(choice).lower()):
+        for index, choice in enumerate(self.choices):
+            spelled = (str(choice).lower(), *(word.lower() for word in self.words[index : index + 1]))
+            if value == choice or (isinstance(value, str) and value.lower() in spelled):
                 return choice
         raise ValueError(f"must be {self.accepted()}")
 

@@ -47,6 +47,10 @@ class Geometry(dict[str, np.ndarray]):
     ``numpy.asarray`` gives all numbers in one row, which is enough to compare scenes.
     """
 
+    frame: np.ndarray | None = None
+    """The similarity (4, 4) from the scene's axes to those in which it is looked at: y up, the viewer in the direction of z,
+    the middle at the origin, and what is to be seen within 1 of it. None: not known. It changes no value; files do not keep it."""
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of that row."""
@@ -158,6 +162,16 @@ def turned(up: str) -> np.ndarray:
     return np.array(rows[up], np.float32)
 
 
+def upright(geometry: Geometry, up: str) -> tuple[np.ndarray, np.ndarray, float]:
+    """How a scene is looked at: the rotation (3, 3) that takes up to y, its middle, and how far it reaches from there."""
+    if geometry.frame is None:
+        return turned(up), *extent(geometry["positions"])
+    similar = geometry.frame[:3, :3]
+    scale = float(np.cbrt(np.linalg.det(similar)))
+    middle = -np.linalg.solve(similar, geometry.frame[:3, 3])
+    return (similar / scale).astype(np.float32), middle.astype(np.float32), 1 / scale
+
+
 def extent(positions: np.ndarray) -> tuple[np.ndarray, float]:
     """The middle of a scene, and how far most of it (98 %) reaches from there; outliers do not count."""
     middle = np.median(positions, axis=0)
@@ -171,7 +185,7 @@ def colours_of(geometry: Geometry, up: str = "y") -> np.ndarray:
         return geometry["colours"]
     if "sh" in geometry:
         return np.clip(0.5 + BAND * geometry["sh"][:, 0], 0, 1)
-    height = geometry["positions"] @ turned(up)[1]
+    height = geometry["positions"] @ upright(geometry, up)[0][1]
     low, high = spread(height)
     return (coloured((height - low) / (high - low)) / np.float32(255)).astype(np.float32)
 
@@ -194,12 +208,12 @@ def picture(geometry: Geometry, up: str = "-y", width: int = 480, height: int = 
     """The scene from obliquely above, points drawn from back to front."""
     from PIL import Image
 
+    turn, middle, reach = upright(geometry, up)
     positions, colours = _drawn(geometry, up)
-    middle, reach = extent(positions)
-    turn, tilt = np.radians((35.0, 20.0))
-    about = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
+    around, tilt = np.radians((35.0, 20.0))
+    about = np.array([[np.cos(around), 0, np.sin(around)], [0, 1, 0], [-np.sin(around), 0, np.cos(around)]])
     over = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
-    x, y, near = ((positions - middle) / reach @ (over @ about).T).T
+    x, y, near = ((positions - middle) / reach @ (over @ about @ turn).T).T
     scale = 0.36 * min(width, height)
     column, row = np.rint(width / 2 + x * scale).astype(int), np.rint(height / 2 - y * scale).astype(int)
     order = np.argsort(near, kind="stable")
@@ -215,8 +229,8 @@ def picture(geometry: Geometry, up: str = "-y", width: int = 480, height: int = 
 
 
 def _drawn(geometry: Geometry, up: str) -> tuple[np.ndarray, np.ndarray]:
-    """Points to draw, y up, and their colours: the scene's own (visible ones of Gaussians), or points all over its faces."""
-    positions, colours = geometry["positions"] @ turned(up).T, colours_of(geometry, up)
+    """Points to draw and their colours: the scene's own (visible ones of Gaussians), or points all over its faces."""
+    positions, colours = geometry["positions"], colours_of(geometry, up)
     faces = geometry.get("faces")
     if faces is None or not faces.size:
         seen = geometry["opacities"] > -2 if geometry.gaussian else np.ones(len(positions), bool)
@@ -225,7 +239,8 @@ def _drawn(geometry: Geometry, up: str) -> tuple[np.ndarray, np.ndarray]:
     corners, shades = positions[faces], colours[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     area = np.linalg.norm(normal, axis=1)
-    light = 0.55 + 0.45 * np.abs(normal @ np.array([0.3, 0.8, 0.5])) / np.maximum(area, 1e-12)
+    sun = np.array([0.3, 0.8, 0.5]) @ upright(geometry, up)[0]
+    light = 0.55 + 0.45 * np.abs(normal @ sun) / np.maximum(area, 1e-12)
     total = np.cumsum(area)
     picks = np.searchsorted(total, np.linspace(0, total[-1], 200_000, endpoint=False), "right").clip(0, len(faces) - 1)
     index = np.arange(len(picks))

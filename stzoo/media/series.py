@@ -79,12 +79,41 @@ class TimeSeries:
     __hash__ = None  # type: ignore[assignment]
 
     def following(self, values: np.ndarray) -> TimeSeries:
-        """The series of ``values`` (T', V) that comes after this one: same names, times going on by the usual step."""
+        """The series of ``values`` (T', V) that comes after this one: same names, times going on by the usual step.
+
+        Times that are whole months apart, on one day of the month or on its last, go on so.
+        """
         values = np.asarray(values, np.float64)
         if self.times is None or len(self.times) < 2:
             return TimeSeries(values, self.names)
+        if months := months_between(self.times):
+            return TimeSeries(values, self.names, later_months(self.times, np.arange(1, len(values) + 1) * months))
         step = np.median(np.diff(self.times).astype(np.int64)).astype(np.int64).astype("timedelta64[us]")
         return TimeSeries(values, self.names, self.times[-1] + step * np.arange(1, len(values) + 1))
+
+
+def months_between(times: np.ndarray) -> int:
+    """How many months lie between any two times that follow each other, if all are on one day of the month, or on its last; or 0."""
+    whole, days = times.astype("datetime64[M]"), times.astype("datetime64[D]")
+    apart, day = np.unique(np.diff(whole).astype(int)), np.unique((days - whole.astype("datetime64[D]")).astype(int))
+    regular = day.size == 1 or _ends(days)
+    return int(apart[0]) if apart.size == 1 and regular and np.unique(times - days).size == 1 else 0
+
+
+def _ends(days: np.ndarray) -> bool:
+    """Whether all are the last ones of their months."""
+    return bool(((days + np.timedelta64(1, "D")).astype("datetime64[M]") != days.astype("datetime64[M]")).all())
+
+
+def later_months(times: np.ndarray, months: np.ndarray) -> np.ndarray:
+    """The times ``months`` after the last of ``times``, on its day of the month as far as there is one; on the last day of
+    the month where all ``times`` are."""
+    last, days = times[-1], times.astype("datetime64[D]")
+    whole = last.astype("datetime64[M]") + months
+    longest = (whole + 1).astype("datetime64[D]") - whole.astype("datetime64[D]")
+    day = days[-1] - last.astype("datetime64[M]").astype("datetime64[D]")
+    found = whole.astype("datetime64[D]") + (longest - 1 if _ends(days) else np.minimum(day, longest - 1))
+    return np.asarray(found.astype(_TIME) + (last - days[-1]), _TIME)
 
 
 def unnamed(count: int) -> tuple[str, ...]:

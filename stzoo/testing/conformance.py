@@ -67,7 +67,8 @@ def test_references(stzoo_plugin: Plugin) -> None:
         for metric in task.metrics:
             references |= {f"metric {metric.name}": metric.compute}
             references |= {f"metric {metric.name}, summary": metric.summary} if metric.summary else {}
-        references |= {f"baseline {baseline.name}": baseline.compute for baseline in task.baselines}
+        for baseline in task.baselines:
+            references |= {f"{'optional ' * baseline.optional}baseline {baseline.name}": baseline.compute}
     for architecture in stzoo_plugin.specs["architectures"]:
         given = {"build": architecture.build, "recipe": architecture.recipe, "pipeline": architecture.pipeline}
         given |= {f"format {index}": reference for index, reference in enumerate(architecture.formats)}
@@ -79,8 +80,9 @@ def test_references(stzoo_plugin: Plugin) -> None:
     for what, reference in references.items():
         try:
             assert callable(load_reference(reference)), "it is not callable"
-        except DependencyMissing:  # a metric that says which package it needs
-            assert what.startswith("metric "), f"{what}: only metrics may need packages that are not there"
+        except DependencyMissing:  # which says what package it needs
+            may = what.startswith(("metric ", "optional baseline "))
+            assert may, f"{what}: only metrics and optional baselines may need packages that are not there"
         except Exception as problem:
             problems.append(f"{what}: {reference!r}: {problem}")
     assert not problems, "; ".join(problems)

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -32,6 +32,8 @@ class Job:
     predictor: Predictor
     """The run's own, with its lineage; its module is the one that is trained."""
     recipe: Recipe
+    trained: bool
+    """Whether it starts from a model's weights."""
     monitor: Metric | None
     """The metric that decides which weights are best; None if the task has none."""
     task_options: dict[str, Any]
@@ -46,10 +48,13 @@ class Job:
         options = self.options
         start = _start(request.model, options)
         self.recipe = _recipe(start.architecture, options)
+        chosen = request.given | ({"steps"} if "epochs" in request.given else set())
+        options |= {name: value for name, value in self.recipe.defaults.items() if name not in chosen}
         task = start.task
         self.task_options = complete_values(
             {item.name: item for item in task.options}, options["options"], f"task {task.name!r}"
         )
+        self.trained = start.report.source != "none"
         self.monitor = _monitor(task.metrics, options["monitor"], task.name)
         _freeze(start.module, options["freeze"])
         self.predictor = _as_result(start, request)
@@ -103,6 +108,12 @@ class Job:
         kept, held = train.hold_out(options["holdout"])
         log.info("%d of %d examples are held out for evaluation: the last ones", len(held), len(train))
         return kept, held
+
+    def rebuild(self, config: Mapping[str, Any]) -> None:
+        """Build the network again as learning has changed its config, to take over a checkpoint's weights."""
+        made = api.create(self.predictor.architecture.name, device="cpu", **{**self.predictor.config, **config})
+        _freeze(made.module, self.options["freeze"])
+        self.predictor = replace(self.predictor, module=made.module, config=made.config)
 
     # --- plan ---------------------------------------------------------------------------------------------------------
 

@@ -97,6 +97,11 @@ class _Trainer:
         self._rates: dict[str, float] = {}
         self.accelerator = _accelerator(self.folder, job.options, job.recipe)
         self.device = self.accelerator.device
+        if self.recipe.grows and self.accelerator.num_processes > 1:
+            raise errors.ConfigError("this recipe changes the sizes of parameters", "Run it in one process")
+        for name in ("ema", "compile"):
+            if self.recipe.grows and self.options[name]:
+                raise errors.ConfigError(f"{name} does not work where parameters change their sizes", "Leave it out")
 
     def open(self) -> None:
         """Open the data, then the folder; only then is anything written."""
@@ -140,6 +145,7 @@ class _Trainer:
         accelerator, recipe = self.accelerator, self.recipe
         name, first, end = self.plan.stages[stage]
         self.stage, recipe.stage = stage, name
+        recipe.samples_per_step = self.job.samples_per_step(accelerator.num_processes)
         accelerator.free_memory()
         pairs = [] if recipe.closed_form else recipe.optimizers(self.module, end - first)
         self.schedules: list[LRScheduler] = [schedule for _, schedule in pairs]
@@ -164,7 +170,7 @@ class _Trainer:
         if not self.sharded:
             module = self.average.module if self.average is not None else self.module
             self._share_buffers(module)
-            return replace(predictor, module=module)
+            return replace(predictor, module=module, config=predictor.config | self.recipe.config(module))
         state = self.accelerator.get_state_dict(self.step_module)
         if not self.accelerator.is_main_process:
             return None
@@ -186,9 +192,12 @@ class _Trainer:
 
     def train(self) -> Run:
         """Train from where the run is to its end."""
-        self._build()
         watch, run = self.watch, self.watch.run
         if not (self.job.request.resume and self._resume()):
+            self._build()
+            batches.seed_everything(self.options["seed"])
+            with torch.no_grad():
+                self.recipe.start(self.module, self.job.trained)
             self._prepare(0)
             if self.accelerator.is_main_process:
                 run.rewind(-1)
@@ -322,6 +331,9 @@ class _Trainer:
         self._checkpoint()
 
     def _evaluate(self) -> dict[str, float]:
+        if (current := self._current()) is not None:
+            current.module.eval()
+            self.recipe.calibrate(current, self.job.validation)
         return self.watch.evaluate(self._current(), sharded=self.sharded)
 
     # --- stopping -----------------------------------------------------------------------------------------------------
@@ -367,6 +379,7 @@ class _Trainer:
             "schedules": [schedule.state_dict() for schedule in self.schedules],
             "average": self.average and self.average.state_dict(),
             "recipe": self.recipe.state_dict(),
+            "config": self.recipe.config(self.module),
         }
         step = self.watch.progress.step
         checkpoints.save(self.accelerator, self.folder / "checkpoints", step, state, self.options["keep"])
@@ -386,6 +399,9 @@ class _Trainer:
                 state["processes"],
                 processes,
             )
+        if state["config"]:
+            self.job.rebuild(state["config"])
+        self._build()
         self._prepare(state["stage"])
         self.accelerator.load_state(str(found[-1]))
         for schedule, saved in zip(self.schedules, state["schedules"], strict=True):

@@ -22,6 +22,8 @@ class Request:
     output: Path
     resume: bool
     options: dict[str, Any]
+    given: frozenset[str]
+    """Names of the options that somebody chose."""
 
 
 def make_request(model: Any, data: Any, output: Any, resume: bool, config: Any, options: Mapping[str, Any]) -> Request:
@@ -51,12 +53,14 @@ def make_request(model: Any, data: Any, output: Any, resume: bool, config: Any, 
         own = {"model": saved.pop("model"), "data": own["data"] or saved.pop("data")}
         saved = {key: value for key, value in saved.items() if key in OPTIONS}
         settings = resolve({}) | saved | {key: asked[key] for key in named}  # an older stzoo knew fewer options
+        chosen = frozenset(settings)
     else:
         for key in ("model", "data"):
             if own[key] is None:
                 raise errors.ConfigError(f"there is no {key} to train", f"Give {key}")
         settings = resolve(given)
-    return Request(os.fspath(own["model"]), own["data"], folder, resume, settings)
+        chosen = frozenset(key.partition(".")[0] for key in given)
+    return Request(os.fspath(own["model"]), own["data"], folder, resume, settings, chosen)
 
 
 def as_text(data: Any) -> Any:

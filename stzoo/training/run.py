@@ -31,6 +31,9 @@ class Run:
 
     folder: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
+
     @property
     def record(self) -> dict[str, Any]:
         """``run.json``: status, model, data, times, the best evaluation. Raises ConfigError if this is no run."""

@@ -211,4 +211,5 @@ class Watch:
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     kinds = (int, float, str, bool, list, tuple)
-    return {key: as_plain(value) for key, value in values.items() if isinstance(value, kinds)}
+    public = {key: value for key, value in values.items() if not key.startswith("_")}
+    return {key: as_plain(value) for key, value in public.items() if isinstance(value, kinds)}

@@ -272,8 +272,7 @@ class TextWidget(Widget):
         return [gr.Textbox(label=self.label, info=self.field.description or None, interactive=False)]
 
     def show(self, value: Any, folder: Path, before: Any = None) -> list[Any]:
-        plain = value.tolist() if hasattr(value, "tolist") else value
-        return [f"{plain:.6g}" if isinstance(plain, float) else str(plain)]
+        return [self.field.told(value)]
 
     def files(self, value: Any, folder: Path, stem: str, **options: Any) -> list[str]:
         return super().files(value, folder, stem, **options) if self.field.suffixes else []
@@ -301,9 +300,11 @@ class ChoiceWidget(TextWidget):
 
     def ask(self) -> Any:
         item: Any = self.field
-        common: dict[str, Any] = {"label": self.label, "info": self.about(), "value": str(item.default)}
         choices = [str(choice) for choice in item.choices]
-        return untouched((gr.Radio if len(choices) <= 4 else gr.Dropdown)(choices, **common))
+        default = str(item.default) if item.default in item.choices else None
+        common: dict[str, Any] = {"label": self.label, "info": self.about(), "value": default}
+        shown = list(zip(item.words or choices, choices, strict=True))
+        return untouched((gr.Radio if len(choices) <= 4 else gr.Dropdown)(shown, **common))
 
 
 def picture(label: str, *classes: str, **options: Any) -> Any:

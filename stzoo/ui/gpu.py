@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 from stzoo.errors import StzooError
@@ -14,8 +14,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def borrows_gpu(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator: on a ZeroGPU Space the function runs in a process that has the GPU; elsewhere it is the function itself.
+def borrows_gpu(function: Callable[P, Iterator[R]]) -> Callable[P, Iterator[R]]:
+    """Decorator: on a ZeroGPU Space the generator runs in a process that has the GPU; elsewhere it is the function itself.
 
     Arguments and results travel between processes, so a function takes the name of a model rather than the network,
     and looks it up. ZeroGPU wants to see a marked function before the app is launched: mark it where a module defines it.
@@ -25,17 +25,17 @@ def borrows_gpu(function: Callable[P, R]) -> Callable[P, R]:
     spaces: Any = importlib.import_module("spaces")  # there alone, and without types
 
     @spaces.GPU  # type: ignore[untyped-decorator]
-    def elsewhere(*args: P.args, **kwargs: P.kwargs) -> R | StzooError:
+    def elsewhere(*args: P.args, **kwargs: P.kwargs) -> Iterator[R | StzooError]:
         try:
-            return function(*args, **kwargs)
+            yield from function(*args, **kwargs)
         except StzooError as problem:  # of what is raised there, only the name of the class would arrive
-            return problem
+            yield problem
 
     @functools.wraps(function)
-    def here(*args: P.args, **kwargs: P.kwargs) -> R:
-        result: R | StzooError = elsewhere(*args, **kwargs)
-        if isinstance(result, StzooError):
-            raise result
-        return result
+    def here(*args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
+        for result in elsewhere(*args, **kwargs):
+            if isinstance(result, StzooError):
+                raise result
+            yield result
 
     return here

@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from stzoo.spec import Model
 from stzoo.ui.components import Widget
 from stzoo.ui.running import Done, Runner, told
 from stzoo.ui.subject import Example, Subject
-from stzoo.ui.truth import Asked, Compared, Truth
+from stzoo.ui.truth import Asked, Compared, Truth, plain
 from stzoo.ui.web import gr
 
 KEEP = 3600
@@ -54,7 +54,8 @@ class _Shown:
             with gr.Column(visible=not item.field.optional) as box:  # what was not asked for takes no place
                 displays = item.display(before=bool(self.subject.before(item)))
             self.displays.append([*([box] if item.field.optional else []), *displays])
-        self.files = gr.File(label=f"{self.prefix}Download", file_count="multiple", interactive=False)
+        written = any(item.field.suffixes for item in self.subject.outputs)  # plain values are no files
+        self.files = gr.File(label=f"{self.prefix}Download", file_count="multiple", interactive=False, visible=written)
         self.facts = gr.Markdown()
 
     def compare(self) -> _Shown:
@@ -83,6 +84,18 @@ class _Shown:
             files += item.files(value, folder, f"{_file_name(done.name)}-{name}", **done.prediction.view(item.field))
         return [*shown, files, _facts(done), *self.compared.values(done, truth, folder)]
 
+    def early(self, done: Done, folder: Path) -> list[Any]:
+        """The same for an early prediction, with how far it is: what it lacks stays as it is."""
+        shown = []
+        for item, displays in zip(self.subject.outputs, self.displays, strict=True):
+            if item.field.name not in done.prediction:
+                shown += [gr.skip() for _ in displays]
+                continue
+            shown += [gr.Column(visible=True)] if item.field.optional else []
+            shown += item.show(done.prediction[item.field.name], folder)
+        facts = f"**{done.prediction.share:.0%}** · {plain(done.prediction.note)}"
+        return [*shown, gr.skip(), facts, *(gr.skip() for _ in self.compared.components)]
+
 
 def _file_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.")
@@ -90,7 +103,8 @@ def _file_name(name: str) -> str:
 
 def _facts(done: Done) -> str:
     report = done.report
-    parts = [f"**{done.prediction.seconds:.3f} s** on {done.device}", f"weights: {report.source}"]
+    parts = [plain(done.prediction.note)] if done.prediction.note else []
+    parts += [f"**{done.prediction.seconds:.3f} s** on {done.device}", f"weights: {report.source}"]
     parts += [f"sha256 `{report.sha256[:12]}`"] if report.sha256 else []
     return " · ".join([*parts, f"loaded in {report.seconds:.2f} s"])
 
@@ -159,16 +173,22 @@ def _head(subject: Subject, back: str) -> None:
 
 
 def _predicting(subject: Subject, runner: Runner, button: Any, asked: Asked, shown: _Shown, code: Any) -> list[Any]:
-    def predict(request: gr.Request, progress: gr.Progress = gr.Progress(), *values: Any) -> list[Any]:  # noqa: B008
+    def predict(
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008
+        *values: Any,
+    ) -> Iterator[list[Any]]:
         with told(subject.name):
             progress(0, "Waiting")
             own = values[: len(asked.asked)]
             inputs, options = subject.given(own)
             truth = asked.truth(values, options)
             say = lambda text: progress(0.5, text)  # noqa: E731
-            done = runner.predict(subject.name, inputs, options, request.session_hash or "", say)
-            progress(0.9, "Writing files")
-            return [*shown.values(done, new_folder(), truth), subject.code(subject.name, own)]
+            for done in runner.watch(subject.name, inputs, options, request.session_hash or "", say):
+                if done.prediction.share < 1:  # no progress from here on: it would cover what is shown
+                    yield [*shown.early(done, new_folder()), gr.skip()]
+                else:
+                    yield [*shown.values(done, new_folder(), truth), subject.code(subject.name, own)]
 
     given = [*asked.asked, *asked.components]
     for item in (*given, *shown.components, code):  # Gradio gives elements no id of their own

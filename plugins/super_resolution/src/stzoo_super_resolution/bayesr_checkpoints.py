@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stzoo.errors import ConfigError, FormatError
+from stzoo.errors import FormatError
+from stzoo.formats import check_tensors
+from stzoo.wire import message, varint
 from stzoo_super_resolution.bayesr import BayeSR
 
 # --- bundles ----------------------------------------------------------------------------------------------------------
@@ -41,7 +44,7 @@ def read_bundle(index: Path) -> dict[str, Tensor]:
     """
     try:
         table = dict(_table(index.read_bytes()))
-        header = dict(_message(table.pop(b"")))
+        header = dict(message(table.pop(b"")))
         shards = header.get(1, 1)
         if header.get(2, 0) or shards > 99_999:
             raise ValueError(f"{shards} data files, or big-endian numbers")
@@ -63,9 +66,9 @@ def read_bundle(index: Path) -> dict[str, Tensor]:
 def _tensor(name: str, entry: bytes, data: list[np.ndarray]) -> Tensor | None:
     found: dict[int, Any] = {}
     sizes: list[int] = []
-    for key, value in _message(entry):
+    for key, value in message(entry):
         if key == 2:  # the shape: dimensions (2) with a size (1)
-            sizes += [dict(_message(dim)).get(1, 0) for part, dim in _message(value) if part == 2]
+            sizes += [dict(message(dim)).get(1, 0) for part, dim in message(value) if part == 2]
         elif key == 7:
             raise FormatError(f"the tensor {name} is stored in parts", "Save it whole, without a partitioner")
         else:
@@ -84,15 +87,15 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     if len(data) < _FOOTER or struct.unpack("<Q", data[-8:])[0] != _MAGIC:
         raise ValueError("it does not end as one does")
     footer = data[-_FOOTER:]
-    _, place = _varint(footer, 0)
-    _, place = _varint(footer, place)
+    _, place = varint(footer, 0)
+    _, place = varint(footer, place)
     for _, handle in _block(data, *_handle(footer, place)):
         yield from _block(data, *_handle(handle, 0))
 
 
 def _handle(data: bytes, place: int) -> tuple[int, int]:
-    offset, place = _varint(data, place)
-    return offset, _varint(data, place)[0]
+    offset, place = varint(data, place)
+    return offset, varint(data, place)[0]
 
 
 def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
@@ -106,9 +109,9 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
     (restarts,) = struct.unpack("<I", block[-4:])
     end, place, key = len(block) - 4 * (restarts + 1), 0, b""
     while place < end:
-        shared, place = _varint(block, place)
-        fresh, place = _varint(block, place)
-        length, place = _varint(block, place)
+        shared, place = varint(block, place)
+        fresh, place = varint(block, place)
+        length, place = varint(block, place)
         key = key[:shared] + block[place : place + fresh]
         place += fresh
         yield key, block[place : place + length]
@@ -117,7 +120,7 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
 
 def _snappy(data: bytes) -> bytes:
     """Uncompress a Snappy block: runs of literal bytes, and copies of what came out before (overlapping: repeated)."""
-    wanted, place = _varint(data, 0)
+    wanted, place = varint(data, 0)
     out = bytearray()
     while place < len(data):
         tag = data[place]
@@ -143,35 +146,6 @@ def _snappy(data: bytes) -> bytes:
     if len(out) != wanted:
         raise ValueError("a compressed block is damaged")
     return bytes(out)
-
-
-def _message(data: bytes) -> Iterator[tuple[int, Any]]:
-    """Fields of a protocol buffer by number: whole numbers, or the bytes of texts and messages."""
-    place = 0
-    while place < len(data):
-        tag, place = _varint(data, place)
-        kind = tag & 7
-        if kind == 0:
-            value, place = _varint(data, place)
-            yield tag >> 3, value
-            continue
-        length, place = _varint(data, place) if kind == 2 else ({1: 8, 5: 4}[kind], place)
-        if place + length > len(data):
-            raise ValueError("an entry is cut off")
-        yield tag >> 3, data[place : place + length]
-        place += length
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """A number in groups of 7 bits, lowest first, and the place behind it."""
-    value = shift = 0
-    while True:
-        byte = data[place]
-        value, place, shift = value | (byte & 127) << shift, place + 1, shift + 7
-        if byte < 128:
-            return value, place
-        if shift > 63:
-            raise ValueError("a number has too many digits")
 
 
 # --- BayeSR's checkpoints ---------------------------------------------------------------------------------------------
@@ -230,7 +204,7 @@ class OfficialBayeSR:
             "d_cnnm": depth("cnnm"),
             "use_CA": any("/CALayer/" in key for key in state),
         }
-        self._check(state, config)
+        check_tensors(self.convert(state, config), partial(BayeSR, **config), "official BayeSR")
         return config
 
     def convert(self, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -250,23 +224,3 @@ class OfficialBayeSR:
             *(scale if config["up_type"] == "interpolation" else ()),
             "The training data and the way they were degraded are not in the tensors; pictures in [0, 1] are assumed.",
         )
-
-    def _check(self, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
-        """Prove the configuration: the network it builds (on meta) has exactly these tensors."""
-        what = "this looks like an official BayeSR checkpoint, but"
-        found = self.convert(state, config)
-        try:
-            with torch.device("meta"):
-                expected = BayeSR(**config).state_dict()
-        except ConfigError as problem:
-            raise FormatError(f"{what} {problem.problem}") from problem
-        for wrong, keys in (
-            ("missing", expected.keys() - found.keys()),
-            ("unexpected", found.keys() - expected.keys()),
-            ("of the wrong shape", {k for k in expected.keys() & found.keys() if expected[k].shape != found[k].shape}),
-        ):
-            if keys:
-                raise FormatError(
-                    f"{what} {len(keys)} of its tensors are {wrong}: {', '.join(sorted(keys)[:3])}",
-                    "Is the file complete, and the network unmodified?",
-                )

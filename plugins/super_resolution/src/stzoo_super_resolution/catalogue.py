@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from stzoo import Dataset, Metric
 
 _HERE = "stzoo_super_resolution"
 
+_LPIPS = Metric(
+    "lpips",
+    "stzoo.lpips:lpips",
+    "lower",
+    "Learned perceptual distance, AlexNet, version 0.1; needs weights",
+    optional=True,
+)
 IMAGE_METRICS: tuple[Metric, ...] = (
     Metric(
         "psnr",
@@ -42,6 +51,7 @@ IMAGE_METRICS: tuple[Metric, ...] = (
         "psnr where the steps between 8x8 blocks count as error too: for JPEG artefacts",
         optional=True,
     ),
+    _LPIPS,
 )
 
 DEPTH_METRICS: tuple[Metric, ...] = (
@@ -70,6 +80,7 @@ VIDEO_METRICS: tuple[Metric, ...] = (
         "Structural similarity of the luma, Gaussian window 11",
         curve="frame",
     ),
+    replace(_LPIPS, curve="frame"),
 )
 
 DEPTH_DATASETS: tuple[Dataset, ...] = (
@@ -85,6 +96,7 @@ DEPTH_DATASETS: tuple[Dataset, ...] = (
         "depth-super-resolution",
         f"{_HERE}.depth_data:motorcycle",
         splits=("test",),
+        shipped=True,
         description="The motorcycle of the Middlebury 2014 stereo benchmark with its left picture, from scikit-image",
         homepage="https://vision.middlebury.edu/stereo/data/scenes2014/",
     ),
@@ -93,6 +105,7 @@ DEPTH_DATASETS: tuple[Dataset, ...] = (
         "depth-super-resolution",
         f"{_HERE}.depth_data:slambook2",
         splits=("test",),
+        shipped=True,
         description="A Kinect's depth map of a room with its picture, from the sources of the book slambook2",
         license="mit",
         homepage="https://github.com/gaoxiang12/slambook2",
@@ -123,6 +136,7 @@ IMAGE_DATASETS: tuple[Dataset, ...] = (
         name="kodak",
         task="super-resolution",
         load=f"{_HERE}.data:kodak",
+        shipped=True,
         description="Kodak's photographs, ?root=FOLDER with kodim01.png to kodim24.png: 20 to train on, 4 to test on; "
         "without a folder a part of one to test on",
         license="released by Kodak for unrestricted use",

@@ -99,7 +99,7 @@ def _swinir(scale: int) -> Model:
         tuple(Measurement(f"Set5 (x{scale})", metric, value, "published", note) for metric, value in values),
         use="A small network to try the task with, to test with and to fine-tune from. It enlarges photographs, colours and all, "
         f"that were made {scale} times smaller by bicubic interpolation.",
-        limits="A tenth of the published lightweight network in parameters, it saw two dozen photographs for half an hour: its "
+        limits="A tenth of the published lightweight network in parameters, it saw two dozen photographs for less than an hour: its "
         "numbers are not the architecture's, see the published row. Noise and JPEG artefacts are sharpened with everything else.",
         dtypes=("float32", "bfloat16"),
     )

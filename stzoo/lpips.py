@@ -3,13 +3,14 @@
 Paper: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018
 (arXiv:1801.03924). Network: Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014
 (arXiv:1404.5997). Tensors have the names of torchvision's and of the official code's (https://github.com/richzhang/
-PerceptualSimilarity). Weights are not shipped: :mod:`stzoo_video_prediction.lpips_weights` makes them from two packages.
+PerceptualSimilarity). Weights are not shipped: :mod:`stzoo.lpips_weights` makes them from two packages.
 Importing this module without them raises DependencyMissing.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stzoo.errors import DependencyMissing, InputError
-from stzoo_video_prediction.lpips_weights import REMEDY, weights_file
-from stzoo_video_prediction.metrics import as_frames
+from stzoo.lpips_weights import REMEDY, weights_file
 
 SMALLEST = 31
 """Pixels below which AlexNet's poolings leave nothing."""
@@ -78,19 +78,27 @@ def network() -> LPIPS:
     return made
 
 
-def lpips(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> NDArray[np.float64]:
-    """The distance of each frame: `prediction` and `target` (...,C,H,W) of [0,1] or uint8 to (N,).
+def lpips(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> Any:
+    """The distance of two pictures (C,H,W) of [0,1] or uint8, a float; or of each of two clips' frames (T,C,H,W), (T,).
 
     The prediction is clipped, and a grey frame is taken for three equal channels (as OpenSTL does).
 
     Raises:
         InputError: shapes differ, frames have neither one nor three channels, or are smaller than 31 pixels.
     """
-    x, y = as_frames(prediction, target)
-    if y.shape[1] not in (1, 3) or min(y.shape[2:]) < SMALLEST:
-        size = f"{y.shape[1]} channels and {y.shape[2]}x{y.shape[3]} pixels"
+    shape = target.shape
+    if prediction.shape != shape or len(shape) < 3:
+        raise InputError(f"prediction {prediction.shape} and target {shape} must have one shape (..., C, H, W)")
+    if shape[-3] not in (1, 3) or min(shape[-2:]) < SMALLEST:
+        size = f"{shape[-3]} channels and {shape[-2]}x{shape[-1]} pixels"
         raise InputError(f"frames have {size}, LPIPS needs 1 or 3 channels and {SMALLEST} pixels")
-    pair = [torch.from_numpy(item).float().mul(2).sub(1).expand(-1, 3, -1, -1) for item in (x.clip(0, 1), y)]
+    pair = [_signed(item.reshape(-1, *shape[-3:])) for item in (prediction, target)]
     with torch.inference_mode():
-        distances: NDArray[np.float64] = network()(*pair).double().numpy()
-    return distances
+        distances = network()(*pair).double().numpy()
+    return distances if len(shape) > 3 else float(distances[0])
+
+
+def _signed(frames: NDArray[np.generic]) -> Tensor:
+    """Three channels of [-1,1]."""
+    unit = torch.from_numpy(np.asarray(frames, np.float32)) / (255 if frames.dtype == np.uint8 else 1)
+    return unit.clamp(0, 1).mul(2).sub(1).expand(-1, 3, -1, -1)

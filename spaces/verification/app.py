@@ -1,0 +1,7 @@
+# written by stzoo; remove this line to keep your edits
+import stzoo
+
+demo = stzoo.demo("verification")
+
+if __name__ == "__main__":
+    demo.launch()
