@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CARD = "README.md"
 PICTURE = "prediction.png"
+LONG = 200
+"""Characters from which on a value of a config is shortened."""
 MARK_TEXT = "written by stzoo; remove this line to keep your edits"
 MARK = f"<!-- {MARK_TEXT} -->"
 _FRONT_MATTER = re.compile(r"\A---\s*\n.*?\n---[ \t]*(\n|\Z)", re.DOTALL)
@@ -182,8 +184,18 @@ def _facts(
         ("Multiply-adds", f"{flops / 1e9:.3g} G per forward pass" if flops else ""),
         ("File", file),
         ("Input", needs.describe() if needs else ""),
-        ("Config", ", ".join(f"`{key}={value!r}`" for key, value in config.items())),
+        ("Config", ", ".join(f"`{key}={_shortened(value)}`" for key, value in config.items())),
     ]
+
+
+def _shortened(value: Any) -> str:
+    """A value of a config; of a long row of numbers, how many."""
+    text = repr(value)
+    return (
+        text
+        if len(text) <= LONG or not isinstance(value, (list, tuple))
+        else f"({value[0]!r}, ... {len(value)} values)"
+    )
 
 
 def _file(size: int | None, sha256: str | None, dtype: str = "") -> str:

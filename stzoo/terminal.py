@@ -120,7 +120,10 @@ def flag(name: str) -> str:
 
 def usage(task: Task, load: str) -> tuple[str, str]:
     """How a model of the task is used: lines of Python, and one of shell. ``load`` is the model's name."""
-    files = [f"{item.name}{item.suffixes[0]}" if item.suffixes else item.name for item in task.inputs]
+    inputs = [
+        item for item in task.inputs if not task.inputs[0].optional
+    ]  # where none is needed, the shortest says most
+    files = [f"{item.name}{item.suffixes[0]}" if item.suffixes else item.name for item in inputs]
     written = next((item for item in task.outputs if item.suffixes), None)
     target = f"predicted{written.suffixes[0]}" if written else ""
     python = [
@@ -129,6 +132,6 @@ def usage(task: Task, load: str) -> tuple[str, str]:
         f"prediction = predictor.predict({', '.join(map(json.dumps, files))})",
         f'prediction.save("{target}")' if written else f"prediction.{task.outputs[0].name}" if task.outputs else "",
     ]
-    others = [f"{flag(item.name)} {file}" for item, file in zip(task.inputs[1:], files[1:], strict=True)]
+    others = [f"{flag(item.name)} {file}" for item, file in zip(inputs[1:], files[1:], strict=True)]
     shell = ["stzoo predict", load, *files[:1], *others, *(["-o", target] if written else [])]
     return "\n".join(python), " ".join(shell)
