@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from stzoo.processes import is_main_process
 from stzoo.spec import Task
 
 if TYPE_CHECKING:
-    from stzoo.predictor import Predictor
+    from stzoo.predictor import Prediction, Predictor
 
 # --- using ------------------------------------------------------------------------------------------------------------
 
@@ -47,7 +47,11 @@ def predict(args: argparse.Namespace) -> int:
     if flows and predictor.streams(options):
         return _predict_streams(args, predictor, options, targets)
     items = [() if source is None else source for source in sources]
-    predictions = predictor.predict_batch(items, batch_size=args.batch_size or 1, **options)
+    predictions: Iterator[Prediction]
+    if args.batch_size in (None, 1):
+        predictions = _watched(predictor, items, options)
+    else:
+        predictions = predictor.predict_batch(items, batch_size=args.batch_size, **options)
     done, told = [], {item.name: item.told for item in task.outputs}
     work = zip(sources, targets, predictions, strict=True)
     for source, paths, prediction in terminal.progress(work, len(targets), "input"):
@@ -66,6 +70,17 @@ def predict(args: argparse.Namespace) -> int:
     if args.json:
         terminal.print_json({"model": asdict(predictor.report), "predictions": done})
     return 0
+
+
+def _watched(predictor: Predictor, items: Iterable[Any], options: Mapping[str, Any]) -> Iterator[Prediction]:
+    """Predictions one by one; those that take long say how far they are."""
+    for item in items:
+        for prediction in predictor.watch(*(item if isinstance(item, tuple) else (item,)), **options):
+            if prediction.share < 1:
+                terminal.status(prediction.note)
+            else:
+                terminal.status("")
+                yield prediction
 
 
 def _flows(output: Field, source: str | None, targets: Mapping[str, Path]) -> bool:

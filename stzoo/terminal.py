@@ -48,6 +48,12 @@ def progress(items: Iterable[T], total: int, unit: str, delay: float = 0) -> Ite
     return bar
 
 
+def status(text: str) -> None:
+    """Say on stderr how far something is, in place of what was said last, if that is a terminal; an empty text takes it away."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
 def width() -> int | None:
     """Columns of the terminal; None where stdout is not one and ``COLUMNS`` is not set."""
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
