@@ -46,6 +46,9 @@ class Pipeline:
     refines single steps.
     """
 
+    raw = False
+    """Whether :meth:`forward` gets what :meth:`preprocess` gave as it is, a list with one value for each item; otherwise as tensors."""
+
     def __init__(self, task: Task, requirements: Requirements) -> None:
         self.task = task
         self.requirements = requirements
@@ -386,7 +389,7 @@ class Predictor:
         ready = [self.pipeline.preprocess(item) for item in items]
         batch: dict[str, Any] = {}
         for name, first in ready[0].items():
-            if not isinstance(first, (np.ndarray, np.generic, int, float)):
+            if self.pipeline.raw:
                 batch[name] = [item[name] for item in ready]
                 continue
             if self.task.dense and len(ready) == 1:  # may be large: no copy

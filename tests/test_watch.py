@@ -34,6 +34,7 @@ TASK = Task(
 class Drawing(Pipeline):
     """A picture for each item, of its own size, brighter from step to step."""
 
+    raw = True
     going: ClassVar[list[str]] = []
 
     def preprocess(self, values: Any) -> dict[str, Any]:

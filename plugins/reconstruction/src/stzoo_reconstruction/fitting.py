@@ -91,6 +91,8 @@ class SceneFit(nn.Module):
 class Reconstruction(Pipeline):
     """A capture to a scene. One view is held out, and compared with what the scene looks like from there."""
 
+    raw = True
+
     def preprocess(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The capture as it is."""
         return dict(values)

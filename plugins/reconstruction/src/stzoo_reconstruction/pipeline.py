@@ -27,6 +27,8 @@ class NovelView(Pipeline):
     (:mod:`stzoo_reconstruction.cameras`).
     """
 
+    raw = True
+
     def preprocess(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The cameras as they are; None where there are none."""
         return {"cameras": values.get("cameras")}

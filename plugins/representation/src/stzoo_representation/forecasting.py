@@ -31,6 +31,8 @@ class Forecasting(Pipeline):
     """A network of this task maps a series (B,T,V), a horizon and a period to the steps after it, (B,horizon,V), or to several
     such answers by name."""
 
+    raw = True
+
     def example(self, row: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """``row["series"]`` and ``row["forecast"]``; without the latter, the last ``horizon`` steps are the truth.
 
