@@ -485,11 +485,12 @@ def test_the_page_takes_a_guide_or_none(tmp_path: Path) -> None:
     rest = [getattr(item, "value", None) for item in predict.inputs[2:]]
     Image.new("RGB", (256, 256)).save(tmp_path / "guide.png")
     for held, told in ((None, 'predict("depth.npz")'), (str(tmp_path / "guide.png"), 'guide="guide.png")')):
-        shown, files, *_, code = predict.fn(gr.Request(session_hash="a"), lambda *_: None, example, held, *rest)
+        *_, last = predict.fn(gr.Request(session_hash="a"), lambda *_: None, example, held, *rest)
+        shown, files, *_, code = last
         assert (shown["height"], shown["width"]) == (256, 256) and files and told in code
     with pytest.raises(gr.Error, match="guide: 9x9 pixels, it must be 256x256"):
         Image.new("RGB", (9, 9)).save(tmp_path / "guide.png")
-        predict.fn(gr.Request(session_hash="a"), lambda *_: None, example, held, *rest)
+        next(predict.fn(gr.Request(session_hash="a"), lambda *_: None, example, held, *rest))
 
 
 def test_a_map_with_holes_and_its_picture_come_with_the_plugin() -> None:

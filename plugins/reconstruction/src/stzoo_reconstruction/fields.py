@@ -81,6 +81,7 @@ class Views(Field):
     them. Pictures without anything about cameras become :class:`stzoo_reconstruction.inputs.Photographs`.
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = (".zip",)
     reads: ClassVar[tuple[str, ...]] = (".zip", ".json", ".npz")
     ui: ClassVar[str] = "stzoo_reconstruction.ui:ViewsWidget"
 
@@ -106,6 +107,14 @@ class Views(Field):
 
         numbers: np.ndarray = np.nan_to_num(value.cameras.array.ravel(), posinf=0.0)
         return numbers
+
+    def write(self, value: Capture, path: Path, **options: Any) -> None:
+        """A zip file with the pictures (png, 8 bits) and a ``transforms.json`` (OpenGL axes) that names them."""
+        from stzoo.files import atomic_path
+        from stzoo_reconstruction.archives import pack
+
+        with atomic_path(path) as temporary:
+            pack(value, temporary)
 
 
 @dataclass(frozen=True)

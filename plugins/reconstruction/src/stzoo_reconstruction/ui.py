@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_DEFLATED, ZipFile
-
-import numpy as np
 
 from stzoo import errors
 from stzoo.ui.components import Widget, enlarged
 from stzoo.ui.scenes import SceneWidget
 from stzoo.ui.web import gr
-from stzoo_reconstruction.captures import Capture
-from stzoo_reconstruction.transforms import transforms_text
 
 WRITTEN = (".ply", ".spz", ".splat")
 """Formats in which a page offers a scene; every viewer reads one of them."""
@@ -76,31 +71,9 @@ class ViewsWidget(Widget):
         said = ". ".join([f"{len(value)} photographs" + " without cameras" * (not value.posed), *notes])
         return [enlarged(self.field.preview(value)), said] if value.posed else [None, said]
 
-    def write(self, value: Any, path: Path, **options: Any) -> str:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        packed(value, path)
-        return str(path)
-
 
 class SplatsWidget(SceneWidget):
     """A scene to turn about, and in the formats that viewers take."""
 
     def files(self, value: Any, folder: Path, stem: str, **options: Any) -> list[str]:
         return [self.write(value, folder / f"{stem}{ending}", **options) for ending in WRITTEN]
-
-
-def packed(capture: Capture, path: Path) -> None:
-    """Write a capture as a zip file: pictures, and a ``transforms.json`` (OpenGL axes) that names them."""
-    import io
-    import json
-
-    from stzoo.media import to_pil
-
-    content = json.loads(transforms_text(capture.cameras))
-    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
-        for index, frame in enumerate(content["frames"]):
-            frame["file_path"] = f"images/{index:04d}.png"
-            data = io.BytesIO()
-            to_pil(np.clip(capture.image(index), 0, 1)).save(data, "PNG")
-            archive.writestr(frame["file_path"], data.getvalue())
-        archive.writestr("transforms.json", json.dumps(content))
