@@ -591,3 +591,11 @@ def test_gradio_is_imported_only_for_demos_and_its_absence_is_told(tmp_path: Pat
     absent = run_python(["-m", "stzoo", "demo"], PYTHONPATH=f"{tmp_path}:{os.pathsep.join(sys.path)}")
     assert absent.returncode == 2
     assert "pip install 'stzoo[demo]'" in absent.stderr
+
+
+def test_a_page_says_nothing_of_an_input_that_may_be_anything() -> None:
+    texts = [str(getattr(item, "value", "")) for item in stzoo.demo("visionts-mae-tiny").blocks.values()]
+    assert any("visionts-mae-tiny" in text for text in texts) and not any("Input:" in text for text in texts)
+    assert any(
+        "Input: 3 channels" in str(getattr(item, "value", "")) for item in stzoo.demo("mae-tiny").blocks.values()
+    )

@@ -164,11 +164,11 @@ def _head(subject: Subject, back: str) -> None:
     if model.license:
         mark = f"{model.license}: no commercial use" if model.non_commercial else f"licence: {model.license}"
         tags += f'<span class="{"forbidden" if model.non_commercial else "licence"}">{html.escape(mark)}</span>'
+    needs = model.requirements.describe() if model.requirements else ""
     link = f'<p class="stzoo-back"><a href="{back}" target="_self">← All models</a></p>' if back else ""
     gr.HTML(
         f"{link}<h1>{html.escape(subject.name)}</h1><p>{html.escape(model.description)}</p>"
-        f'<p class="stzoo-tags">{tags}</p>'
-        + (f"<p>Input: {html.escape(model.requirements.describe())}.</p>" if model.requirements else "")
+        f'<p class="stzoo-tags">{tags}</p>' + (f"<p>Input: {html.escape(needs)}.</p>" if needs else "")
     )
 
 
