@@ -334,7 +334,8 @@ class _Trainer:
         if (current := self._current()) is not None:
             current.module.eval()
             self.recipe.calibrate(current, self.job.validation)
-        return self.watch.evaluate(self._current(), sharded=self.sharded)
+            current = replace(current, config=current.config | self.recipe.config(current.module))
+        return self.watch.evaluate(current, sharded=self.sharded)
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 
