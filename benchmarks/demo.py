@@ -34,6 +34,8 @@ from gradio_client import Client, handle_file
 
 import stzoo
 
+PATIENT = {"timeout": 60}
+
 
 def memory(process: psutil.Process) -> float:
     """Megabytes in memory, with children."""
@@ -72,7 +74,7 @@ class Visitor(threading.Thread):
         client = None
         while time.monotonic() < self.until:
             try:
-                client = client or Client(self.url, verbose=False, analytics_enabled=False)
+                client = client or Client(self.url, verbose=False, analytics_enabled=False, httpx_kwargs=PATIENT)
                 start = time.monotonic()
                 answer: Any = client.predict(handle_file(self.clip), api_name=self.endpoint)
                 self.seconds.append(time.monotonic() - start)
@@ -111,23 +113,34 @@ def main() -> int:
         command = [sys.executable, "-m", "stzoo", "demo", "--port", str(port), "--no-browser"]
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
-            return measure(server, f"http://127.0.0.1:{port}", endpoint, clips, options.seconds)
+            page = f"http://127.0.0.1:{port}/model/{endpoint.removeprefix('/predict_')}/"
+            return measure(server, port, page, endpoint, clips, options.seconds)
         finally:
             server.terminate()
             server.wait(30)
 
 
 def measure(
-    server: subprocess.Popen[bytes], url: str, endpoint: str, clips: list[tuple[Path, np.ndarray]], seconds: float
+    server: subprocess.Popen[bytes],
+    port: int,
+    url: str,
+    endpoint: str,
+    clips: list[tuple[Path, np.ndarray]],
+    seconds: float,
 ) -> int:
-    """Run all clients for ``seconds`` and print what happened; 1 if anything went wrong, else 0."""
+    """Run all clients for ``seconds`` and print what happened; 1 if anything went wrong, else 0.
+
+    ``url``: of the model's page, which in a gallery as large as the whole zoo is an app of its own.
+    """
     process = psutil.Process(server.pid)
     for _ in range(600):
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) == 0:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
                 break
         time.sleep(0.1)
-    Client(url, verbose=False, analytics_enabled=False).predict(handle_file(clips[0][0]), api_name=endpoint)  # loads it
+    Client(url, verbose=False, analytics_enabled=False, httpx_kwargs=PATIENT).predict(
+        handle_file(clips[0][0]), api_name=endpoint
+    )  # loads it
     begin = time.monotonic()
     visitors = [Visitor(url, endpoint, path, expected, begin + seconds) for path, expected in clips]
     print(f"{len(visitors)} clients, {seconds:g} s, {endpoint}; {memory(process):.0f} MB after the first prediction")

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from stzoo.media.depths import sample_depth
-from stzoo.spec import Requirements
+from stzoo.requirements import Requirements
 from stzoo_super_resolution.depth_data import enlarged, reduced
 from stzoo_super_resolution.depth_energy import WINDOW, Energy, colour_weights
 

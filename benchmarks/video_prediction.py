@@ -1,12 +1,14 @@
 """Time the video-prediction networks, side by side with the official ones if their checkouts are at hand.
 
-    python benchmarks/video_prediction.py [NAME ...] [--batch 1] [--repeats 5] [--threads 2] [--openstl DIR] [--a4bio DIR]
+    python benchmarks/video_prediction.py [NAME ...] [--batch 1] [--repeats 5] [--threads 2]
+        [--openstl DIR] [--a4bio DIR] [--swinlstm DIR]
 
 Forward pass (eval, inference mode) and training step (loss of each code base, backward, the Adam it uses) at the
 published Moving MNIST configuration, on the CPU, ten frames to ten frames. `--openstl` is a checkout of
 https://github.com/chengtan9907/OpenSTL with its dependencies installed (timm, einops, scipy), `--a4bio` one of
-https://github.com/A4Bio/SimVP; the networks then get the same weights, their predictions are compared, and they are timed
-alternately in one run.
+https://github.com/A4Bio/SimVP, and `--swinlstm` one of https://github.com/SongTang-x/SwinLSTM (OpenSTL's SwinLSTM runs with
+no released timm); the networks then get the same weights, their predictions are compared, and they are timed alternately
+in one run.
 
 A batch of clips needs large buffers, which glibc maps and unmaps at every step; where page faults are slow, set
 MALLOC_MMAP_THRESHOLD_=8589934592 and MALLOC_TRIM_THRESHOLD_=17179869184 in the environment, for both alike.
@@ -58,6 +60,14 @@ def official(name: str, options: argparse.Namespace) -> Peer | None:
         sys.path.insert(0, str(options.a4bio))
         network = importlib.import_module("model").SimVP
         return Peer(partial(network, SHAPE, hid_S=64, hid_T=256, N_S=4, N_T=8), call, mse)
+    if name.startswith("swinlstm"):
+        if not options.swinlstm:
+            return None
+        sys.path.insert(0, str(options.swinlstm))
+        kind = name[-1].upper()
+        network = importlib.import_module(f"SwinLSTM_{kind}").SwinLSTM
+        layers = {"D": ([2, 6], [6, 2], [4, 8], 4), "B": ([12], [4], 4, 0.0, 0.0, 0.1)}[kind]
+        return Peer(partial(network, 64, 2, 1, 128, *layers), swinlstm, swinlstm_loss)
     if not options.openstl:
         return None
     if "openstl.models" not in sys.modules:
@@ -77,16 +87,9 @@ def official(name: str, options: argparse.Namespace) -> Peer | None:
         settings |= {"decouple_beta": 0.1} | frames
         build = partial(getattr(models(f".{name}_model"), kind), 4, [128] * 4, SimpleNamespace(**settings))
         return Peer(build, partial(recurrent, part=0), partial(recurrent, part=1))
-    if name == "phydnet":
-        settings = {"patch_size": 4, "device": "cpu"} | frames
-        build = partial(models(".phydnet_model").PhyDNet_Model, SimpleNamespace(**settings))
-        return Peer(build, phydnet, phydnet_loss)
-    settings = SimpleNamespace(**SWIN, num_heads=4, depths=12)
-    swin = models(".swinlstm_model")
-    if name == "swinlstm-b":
-        return Peer(partial(swin.SwinLSTM_B_Model, settings), partial(swinlstm, part=0), partial(swinlstm, part=1))
-    build = partial(swin.SwinLSTM_D_Model, [2, 6], [6, 2], [4, 8], settings)
-    return Peer(build, partial(swinlstm, part=0), partial(swinlstm, part=1))
+    settings = {"patch_size": 4, "device": "cpu"} | frames
+    build = partial(models(".phydnet_model").PhyDNet_Model, SimpleNamespace(**settings))
+    return Peer(build, phydnet, phydnet_loss)
 
 
 def call(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -114,10 +117,22 @@ def phydnet_loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return network(x, y, constraints)  # type: ignore[no-any-return]
 
 
-def swinlstm(network: nn.Module, x: Tensor, y: Tensor, part: int) -> Tensor:
-    frames = torch.cat((x, y), dim=1).permute(0, 1, 3, 4, 2).contiguous()
-    result = network(frames, return_loss=bool(part))[part]
-    return result if part else result.permute(0, 1, 4, 2, 3)[:, -10:]
+def swinlstm(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return swinlstm_steps(network, x)[:, -10:]
+
+
+def swinlstm_loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return nn.functional.mse_loss(swinlstm_steps(network, x), torch.cat((x[:, 1:], y), dim=1))
+
+
+def swinlstm_steps(network: nn.Module, x: Tensor) -> Tensor:
+    """The loop of its training script: every output, each fed back once the given frames are used up."""
+    cells = [[None] * len(part.layers) for part in network.children()]
+    outputs: list[Tensor] = []
+    for step in range(19):
+        output, *cells = network(x[:, step] if step < 10 else outputs[-1], *cells)
+        outputs.append(output)
+    return torch.stack(outputs, dim=1)
 
 
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -201,6 +216,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--openstl", type=Path, metavar="DIR", help="an OpenSTL checkout")
     parser.add_argument("--a4bio", type=Path, metavar="DIR", help="a checkout of the first SimVP code")
+    parser.add_argument("--swinlstm", type=Path, metavar="DIR", help="a checkout of the SwinLSTM code")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

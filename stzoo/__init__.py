@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _WHERE = {
-    "stzoo.spec": "PLUGIN_API Task Architecture Model Weights Source Dataset Metric Baseline Measurement Requirements",
+    "stzoo.requirements": "Requirements",
+    "stzoo.spec": "PLUGIN_API Task Architecture Model Weights Source Dataset Metric Baseline Measurement",
     "stzoo.hooks": "hookimpl",
     "stzoo.recipe": "Recipe",
     "stzoo.api": "load pull create models architectures tasks datasets info dataset verify lock",
@@ -24,7 +25,8 @@ _WHERE = {
     "stzoo.publishing": "publish publish_all Published",
     "stzoo.training.loop": "finetune",
     "stzoo.training.run": "Run",
-    "stzoo.evaluation": "evaluate Evaluation",
+    "stzoo.evaluation": "evaluate",
+    "stzoo.results": "Evaluation",
     "stzoo.bulk": "predict_data BulkReport",
     "stzoo.bundles": "bundle bundled",
     "stzoo.mapping": "map_batches BatchPredictor",
@@ -53,7 +55,6 @@ if TYPE_CHECKING:
     from stzoo.bulk import predict_data as predict_data
     from stzoo.bundles import bundle as bundle
     from stzoo.bundles import bundled as bundled
-    from stzoo.evaluation import Evaluation as Evaluation
     from stzoo.evaluation import evaluate as evaluate
     from stzoo.hooks import hookimpl as hookimpl
     from stzoo.imports import import_checkpoint as import_checkpoint
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
     from stzoo.publishing import publish as publish
     from stzoo.publishing import publish_all as publish_all
     from stzoo.recipe import Recipe as Recipe
+    from stzoo.requirements import Requirements as Requirements
+    from stzoo.results import Evaluation as Evaluation
     from stzoo.spec import PLUGIN_API as PLUGIN_API
     from stzoo.spec import Architecture as Architecture
     from stzoo.spec import Baseline as Baseline
@@ -73,7 +76,6 @@ if TYPE_CHECKING:
     from stzoo.spec import Measurement as Measurement
     from stzoo.spec import Metric as Metric
     from stzoo.spec import Model as Model
-    from stzoo.spec import Requirements as Requirements
     from stzoo.spec import Source as Source
     from stzoo.spec import Task as Task
     from stzoo.spec import Weights as Weights

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stzoo import errors, files
-from stzoo.registry import catalogue, registry
+from stzoo.origins import Origin, PathLike, origin_of
+from stzoo.registry import registry
 from stzoo.spec import Architecture, Dataset, Model, Task, load_reference
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from stzoo.weights import Located
 
 log = logging.getLogger("stzoo")
-
-PathLike = str | os.PathLike[str]
 
 
 # --- listing ----------------------------------------------------------------------------------------------------------
@@ -110,7 +107,7 @@ def load(
     """
     start = time.perf_counter()
     locked = _locked(lock, str(name)) if lock is not None else {}
-    origin = _origin(name, revision, weights, offline, locked)
+    origin = origin_of(name, revision, weights, offline, locked)
     full = origin.architecture.validate({**origin.config, **config})
     predictor = _without_weights(origin, full) or _filled(
         origin, full, origin.locate(), locked.get("sha256"), _dtype(dtype)
@@ -127,12 +124,12 @@ def pull(name: PathLike, *, revision: str | None = None, offline: bool | None = 
 
     ``name``, ``revision``, ``offline`` and errors as for :func:`load`, but nothing is built and torch is not imported.
     """
-    return _origin(name, revision, None, offline).locate()
+    return origin_of(name, revision, None, offline).locate()
 
 
 def architecture_of(name: PathLike, *, revision: str | None = None, offline: bool | None = None) -> Architecture:
     """The architecture :func:`load` would build for this name; of a Hub repo only ``config.json`` is fetched."""
-    return _origin(name, revision, None, offline).architecture
+    return origin_of(name, revision, None, offline).architecture
 
 
 def describe(name: PathLike, *, revision: str | None = None, offline: bool | None = None) -> Model:
@@ -141,10 +138,10 @@ def describe(name: PathLike, *, revision: str | None = None, offline: bool | Non
 
     ``name``, ``revision``, ``offline`` and errors as for :func:`load`.
     """
-    from stzoo.cards import source_text
+    from stzoo.lineage import source_text
     from stzoo.predictor import LoadReport
 
-    origin = _origin(name, revision, None, offline)
+    origin = origin_of(name, revision, None, offline)
     if origin.model is not None:
         return origin.model
     spec, text = origin.architecture, {key: source_text(origin.entry.get(key)) for key in ("base_model", "trained_on")}
@@ -186,169 +183,8 @@ def build(
     return Predictor(module, spec, registry().task_of(spec), config, report, model)
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """What a name stands for: everything known about a model before its weights are looked for."""
-
-    name: str
-    architecture: Architecture
-    config: Mapping[str, Any]
-    locate: Callable[[], Located]
-    """Finds the weights, checked against the hash that spec or config file name."""
-    model: Model | None = None
-    entry: Mapping[str, Any] = field(default_factory=dict)
-    """What the config file says, where there is one."""
-
-
-def _origin(
-    name: PathLike,
-    revision: str | None,
-    weights: PathLike | None,
-    offline: bool | None,
-    locked: Mapping[str, Any] = MappingProxyType({}),
-) -> _Origin:
-    folder, text = Path(name).expanduser(), str(name)
-    if (folder / "run.json").is_file():  # a run folder stands for its best weights
-        folder = folder / "best"
-    if (folder / "config.json").is_file():
-        return _folder_origin(folder, text)
-    if text.count("/") == 1 and not text.startswith((".", "/", "~")):
-        return _repo_origin(text, locked.get("revision") or revision, weights, offline)
-    if os.sep in text:
-        raise errors.UnknownModel(
-            f"there is no folder {text} with a config.json", "Give a model name, a Hub repo id or a saved folder"
-        )
-    return _zoo_origin(info(text), revision, weights, offline)
-
-
-def _zoo_origin(model: Model, revision: str | None, path: PathLike | None, offline: bool | None) -> _Origin:
-    architecture = registry().architecture_of(model)
-    if model.source:
-        from stzoo import imports
-
-        if revision is not None or path is not None:
-            problem = (
-                f"{model.name} is what {model.source.url} was converted to: it has no revision and no other weights"
-            )
-            raise errors.ConfigError(problem, "Leave revision and weights out; import_checkpoint reads other files")
-        entry = imports.record_of(model) or {}
-        return _Origin(model.name, architecture, model.config, lambda: imports.locate(model), model, entry)
-
-    def locate() -> Located:
-        from stzoo import weights as places
-
-        record = model.weights
-        if record is None:
-            raise errors.WeightsUnavailable(
-                f"model {model.name!r} has no weights yet", f"stzoo.create({model.architecture!r}) builds it untrained"
-            )
-        if revision is not None:  # another revision is another file: the spec's hash does not apply
-            from stzoo import hub
-
-            fetched = hub.fetch_weights(record.repo, record.filename, revision=revision, offline=offline)
-            return places.Located(fetched.path, fetched.source, files.sha256_of(fetched.path), fetched.commit)
-        package = next(plugin.module for plugin in registry().plugins if plugin.name == model.plugin).partition(":")[0]
-        return places.locate(record, model.name, package, path=path, offline=offline)
-
-    return _Origin(model.name, architecture, model.config, locate, model)
-
-
-def _folder_origin(folder: Path, name: str) -> _Origin:
-    entry = read_config(folder / "config.json", name)
-    return _Origin(
-        name,
-        _architecture_for(entry, name),
-        entry["config"],
-        lambda: _checked(folder / entry["weights"], "folder", None, entry, name),
-        entry=entry,
-    )
-
-
-def _repo_origin(repo_id: str, revision: str | None, path: PathLike | None, offline: bool | None) -> _Origin:
-    from stzoo import hub
-
-    described = hub.fetch(repo_id, "config.json", revision=revision, offline=offline)
-    entry = read_config(described.path, repo_id)
-
-    def locate() -> Located:
-        if path is not None:
-            return _checked(Path(path), "path", described.commit, entry, repo_id)
-        fetched = hub.fetch_weights(
-            repo_id, entry["weights"], revision=described.commit, sha256=entry.get("sha256"), offline=offline
-        )
-        return _checked(fetched.path, fetched.source, described.commit, entry, repo_id)
-
-    return _Origin(repo_id, _architecture_for(entry, repo_id), entry["config"], locate, entry=entry)
-
-
-def _checked(path: Path, source: str, revision: str | None, entry: Mapping[str, Any], name: str) -> Located:
-    """The file, if it is the one that the config file names."""
-    from stzoo.weights import Located, check_shards
-
-    if not path.is_file():
-        raise errors.WeightsUnavailable(f"{name}: {path} is missing", "Save or download the model again")
-    digest = files.sha256_of(path)
-    if entry.get("sha256") and digest != entry["sha256"]:
-        raise errors.WeightsCorrupted(
-            f"{name}: {path} has sha256 {digest}, config.json says {entry['sha256']}",
-            "Save or download the model again",
-        )
-    check_shards(path, name)
-    return Located(path, source, digest, revision)
-
-
-def read_config(path: Path, name: str) -> dict[str, Any]:
-    """What ``config.json`` says of the model ``name``, the name of its weights file filled in. Raises ConfigError."""
-    from stzoo.predictor import FORMAT_VERSION, WEIGHTS_FILE
-
-    try:
-        entry = json.loads(path.read_text())["stzoo"]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as problem:
-        raise errors.ConfigError(
-            f"{name}: config.json does not describe a stzoo model ({problem!r})", "Was it written by Predictor.save?"
-        ) from problem
-    if (
-        not isinstance(entry, dict)
-        or not isinstance(entry.get("architecture"), str)
-        or not isinstance(entry.get("config"), dict)
-    ):
-        raise errors.ConfigError(
-            f"{name}: config.json lacks the architecture or its config", "Was it written by Predictor.save?"
-        )
-    if entry.get("format_version", FORMAT_VERSION) > FORMAT_VERSION:
-        raise errors.ConfigError(
-            f"{name} was written by a newer stzoo (format {entry['format_version']})", "Run: pip install -U stzoo"
-        )
-    weights = str(entry.setdefault("weights", WEIGHTS_FILE))
-    if Path(weights).name != weights or not weights.endswith((".safetensors", ".safetensors.index.json")):
-        raise errors.ConfigError(f"{name}: config.json names the weights {weights!r}, which is no safetensors file")
-    return entry
-
-
-def _architecture_for(entry: Mapping[str, Any], name: str) -> Architecture:
-    plugin = entry.get("plugin") or ""
-    for wanted in (f"{plugin}:{entry['architecture']}", entry["architecture"]):
-        try:
-            return registry().get(Architecture, wanted)
-        except errors.UnknownArchitecture:
-            continue
-    broken = next((item for item in registry().plugins if item.name == plugin and item.status == "failed"), None)
-    if broken:
-        raise errors.PluginError(
-            f"{name} needs the plugin {plugin!r}, which failed to load: {broken.reason}", "Run: stzoo doctor"
-        )
-    problem = (
-        f"{name} needs the architecture {entry['architecture']!r} of the plugin {plugin!r}, which is not installed"
-    )
-    if known := catalogue().get(plugin):
-        raise errors.PluginMissing(problem, f"Run: {known['install']}")
-    raise errors.PluginMissing(
-        problem, "That name was written by the model's author: install such a package only if you trust them"
-    )
-
-
 def _filled(
-    origin: _Origin, config: dict[str, Any], found: Located, locked: str | None, dtype: torch.dtype | None
+    origin: Origin, config: dict[str, Any], found: Located, locked: str | None, dtype: torch.dtype | None
 ) -> Predictor:
     """Build without initialising and assign the file's tensors."""
     from stzoo.predictor import LoadReport
@@ -371,7 +207,7 @@ def _filled(
     return predictor
 
 
-def _without_weights(origin: _Origin, config: dict[str, Any]) -> Predictor | None:
+def _without_weights(origin: Origin, config: dict[str, Any]) -> Predictor | None:
     """The model, if it is an entry of the zoo whose network has no tensors that a file could hold."""
     from stzoo.predictor import LoadReport
 

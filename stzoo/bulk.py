@@ -44,8 +44,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from stzoo.data import Examples, Source
+    from stzoo.data import Examples
     from stzoo.predictor import Prediction, Predictor
+    from stzoo.sources import Source
 
 log = logging.getLogger("stzoo")
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from stzoo import errors
 from stzoo.files import write_atomically
-from stzoo.spec import Measurement, Model, Requirements, Weights
+from stzoo.requirements import Requirements
+from stzoo.spec import Measurement, Model, Weights
 
 _MADE = ("command", "hardware", "steps", "minutes")
 """Keys that a record has if the weights were trained: what was typed, on what, for how long."""
@@ -125,7 +126,7 @@ def record(results: str | os.PathLike[str], weights: str | os.PathLike[str]) -> 
     """Write what an evaluation (the --output of ``stzoo evaluate``) found of models into their records in the folder
     ``weights``; returns these. What was measured on the same data before is replaced. Raises ConfigError if none is there.
     """
-    from stzoo.evaluation import EVALUATION_FILE, Evaluation
+    from stzoo.results import EVALUATION_FILE, Evaluation
 
     try:
         found = Evaluation.from_json((Path(results).expanduser() / EVALUATION_FILE).read_text())

@@ -13,12 +13,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stzoo import errors, terminal
+from stzoo.lineage import portable, source_text
 from stzoo.registry import registry
-from stzoo.spec import Architecture, Measurement, Model, Requirements, Task, forbids_commercial_use
+from stzoo.requirements import Requirements
+from stzoo.spec import Architecture, Measurement, Model, Task, forbids_commercial_use
 
 if TYPE_CHECKING:
-    from stzoo.evaluation import Evaluation
-    from stzoo.predictor import Predictor
+    from stzoo import Predictor
+    from stzoo.results import Evaluation
 
 CARD = "README.md"
 PICTURE = "prediction.png"
@@ -33,7 +35,6 @@ _PLACEHOLDER = re.compile(
 """What the Hub writes into a new Space."""
 _EMPTY_SECTION = re.compile(r"^## [^\n]*\n+(?=## |\Z)", re.MULTILINE)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-_PATH = re.compile(r"(?<![^\s\"'=,(\[`])(?:~|\.\.|[A-Za-z]:)?[\\/][^\s\"',)\]`]*")
 
 
 @dataclass(frozen=True)
@@ -113,18 +114,6 @@ class _Card:
 def is_ours(text: str) -> bool:
     """Whether nobody has written a card of their own: our mark is there, or there is no text at all."""
     return MARK in text or not _PLACEHOLDER.sub("", _FRONT_MATTER.sub("", text)).strip()
-
-
-def portable(text: str) -> str:
-    """Text without the places of this machine: of every absolute or upward path the last component is left."""
-    return _PATH.sub(lambda match: re.split(r"[\\/]", match[0].rstrip("\\/"))[-1], text)
-
-
-def source_text(source: Any) -> str:
-    """A data source (or one for each role) as a card names it."""
-    if isinstance(source, Mapping):
-        return ", ".join(f"{role}: {source_text(item)}" for role, item in source.items())
-    return portable(str(source or ""))
 
 
 def hub_dataset(source: str) -> str | None:
@@ -465,17 +454,3 @@ def _limitations(
     status = record.get("status", "finished")
     found += [f"Its training was {status}, not brought to its end." if status != "finished" else ""]
     return [item for item in found if item]
-
-
-# --- by name ----------------------------------------------------------------------------------------------------------
-
-
-def card(name: str) -> str:
-    """The card of a zoo model, a run folder or a saved folder. Raises UnknownModel, or what :func:`stzoo.load` raises."""
-    from stzoo.publishing import Source
-
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        found = Source.open(folder)
-        return found.card(f"./{found.folder.resolve().relative_to(folder.resolve().parent)}")
-    return model_card(registry().get(Model, name))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from stzoo import __version__, api, commands, console, errors, imports, terminal
+from stzoo import __version__, api, commands, console, errors, imported, terminal
 from stzoo.arguments import build_parser
 from stzoo.hooks import Plugin
 from stzoo.registry import KnownModel, as_plain, registry
@@ -136,7 +136,7 @@ def _plain(model: Model) -> dict[str, Any]:
     """A model as JSON."""
     plain: dict[str, Any] = as_plain(model)
     if model.source:
-        plain["imported"] = imports.record_of(model) is not None
+        plain["imported"] = imported.record_of(model) is not None
     return plain | {"qualified_name": model.qualified_name, "non_commercial": model.non_commercial}
 
 

@@ -11,13 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stzoo import api, console, imports, terminal
+from stzoo import api, console, imported, imports, terminal
 from stzoo.arguments import UsageError
-from stzoo.evaluation import EVALUATION_FILE
 from stzoo.evaluation import evaluate as run_evaluation
 from stzoo.fields import Field
 from stzoo.files import ending, write_atomically
 from stzoo.processes import is_main_process
+from stzoo.results import EVALUATION_FILE
 from stzoo.spec import Task
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _watched(predictor: Predictor, items: Iterable[Any], options: Mapping[str, A
 
 def _flows(output: Field, source: str | None, targets: Mapping[str, Path]) -> bool:
     """Whether a clip can be read from ``source`` and written to ``targets`` frame by frame."""
-    from stzoo.fields import VIDEOS
+    from stzoo.files import VIDEOS
 
     written = {path.suffix.lower() for path in targets.values()}
     return Path(source or "").suffix.lower() in VIDEOS and bool(written) and written <= {*output.streamed}
@@ -253,7 +253,7 @@ def import_checkpoint(args: argparse.Namespace) -> int:
         notes = predictor.report.notes or ("nothing: the tensors tell everything",)
         rows.append(("not known", "\n".join(notes)))
     else:
-        rows += [("licence", imports.terms(model)), ("weights", predictor.report.path), ("also in", str(folder or ""))]
+        rows += [("licence", imported.terms(model)), ("weights", predictor.report.path), ("also in", str(folder or ""))]
     print(terminal.page(name, [*rows, ("use it", f" stzoo predict {name} ...")]))
     return 0
 
@@ -379,17 +379,17 @@ def _publish_all(args: argparse.Namespace) -> int:
 
 
 def card(args: argparse.Namespace) -> int:
-    from stzoo import cards, files, overview
+    from stzoo import files, overview, publishing
 
     if bool(args.name) == bool(args.all) or (args.all and args.output):
         raise UsageError("say which card", "Give a NAME, with -o FILE if wanted, or --all FOLDER")
     if args.all:
         print(*overview.write_cards(args.all), sep="\n")
     elif args.output:
-        files.write_atomically(Path(args.output), cards.card(args.name).encode())
+        files.write_atomically(Path(args.output), publishing.card(args.name).encode())
         print(args.output)
     else:
-        print(cards.card(args.name), end="")
+        print(publishing.card(args.name), end="")
     return 0
 
 

@@ -20,7 +20,7 @@ from stzoo.terminal import Rows, amount, page, table, usage, width
 
 if TYPE_CHECKING:
     from stzoo.bulk import BulkReport
-    from stzoo.evaluation import Evaluation
+    from stzoo.results import Evaluation
     from stzoo.weights import Located
 
 # --- words ------------------------------------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ _TO_IMPORT = "to import"
 def _place(model: Model) -> str:
     """Where a model's weights are, in a word or two."""
     if model.source:
-        from stzoo.imports import record_of
+        from stzoo.imported import record_of
 
         return "imported" if record_of(model) else _TO_IMPORT
     if model.weights is None:

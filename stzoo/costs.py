@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, UntypedStorage, strided
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
@@ -50,10 +51,10 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._alive: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = {item.untyped_storage()._cdata for item in tree_iter((args, kwargs)) if isinstance(item, Tensor)}
+        before = {storage._cdata for storage in _storages((args, kwargs))}
         result = func(*args, **(kwargs or {}))
-        for item in tree_iter(result):
-            if isinstance(item, Tensor) and (storage := item.untyped_storage())._cdata not in self._alive | before:
+        for storage in _storages(result):
+            if storage._cdata not in self._alive | before:
                 self._alive.add(storage._cdata)
                 self._now += storage.nbytes()
                 weakref.finalize(storage, self._gone, storage._cdata, storage.nbytes())
@@ -63,3 +64,10 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _gone(self, address: int, size: int) -> None:
         self._alive.discard(address)
         self._now -= size
+
+
+def _storages(tree: Any) -> Iterator[UntypedStorage]:
+    """Of the tensors in a tree, but those that oneDNN has put into an order of its own."""
+    for item in tree_iter(tree):
+        if isinstance(item, Tensor) and item.layout == strided:
+            yield item.untyped_storage()

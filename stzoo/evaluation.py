@@ -1,6 +1,6 @@
 """Evaluating models: given by name, on data given by name, in any number of processes; and the result as a record.
 
-The measuring itself is :mod:`stzoo.measuring`, the record :mod:`stzoo.results`; both may be imported from here.
+The measuring itself is :mod:`stzoo.measuring`, the record :mod:`stzoo.results`.
 """
 
 from __future__ import annotations
@@ -20,26 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 from stzoo import __version__, api, errors
 from stzoo.fields import Number, complete_values, suggestion
-from stzoo.measuring import Row as Row
-from stzoo.measuring import Summary as Summary
-from stzoo.measuring import measure as measure
-from stzoo.measuring import metric_functions as metric_functions
-from stzoo.measuring import metric_named
-from stzoo.measuring import summarise as summarise
+from stzoo.measuring import measure, metric_functions, metric_named, summarise
 from stzoo.processes import Group, is_main_process
 from stzoo.registry import as_plain, registry
-from stzoo.results import EVALUATION_FILE as EVALUATION_FILE
-from stzoo.results import Evaluation as Evaluation
-from stzoo.results import ModelResult as ModelResult
+from stzoo.results import Evaluation, ModelResult, Row
 from stzoo.spec import Baseline, Task, load_reference
 from stzoo.terminal import flag
 
 if TYPE_CHECKING:
     import torch
 
-    from stzoo.data import Examples, Source
+    from stzoo.data import Examples
     from stzoo.predictor import Predictor
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
+    from stzoo.sources import Source
 
     Model = str | os.PathLike[str] | Predictor
 

@@ -1,19 +1,28 @@
-"""Files: their hashes, remembered, and writing them whole or not at all."""
+"""Files: what their endings say, their order, their hashes, remembered, and writing them whole or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
+from typing import Any
 
 from stzoo import errors
 
 log = logging.getLogger("stzoo")
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v")
+ARRAYS = (".npy", ".npz")
+
+PER_UNIT = {"m": 1000.0, "disparity": 256.0, "relative": 65535.0}
+"""What a depth may be measured in, and how many of a 16-bit picture's numbers are one unit by default."""
 
 _NO_ROOM = (ENOSPC, EDQUOT, EFBIG)
 _FULL = ("No space left", "File too large", "PytorchStreamWriter failed", "inline_container")
@@ -73,6 +82,11 @@ def room(where: object, remedy: str | None = None) -> Iterator[None]:
         if (isinstance(problem, OSError) and problem.errno in _NO_ROOM) or any(text in str(problem) for text in _FULL):
             raise errors.DiskFull(f"no space left for {where}", remedy or "Free some space and try again") from problem
         raise
+
+
+def natural(name: str) -> list[Any]:
+    """Sort key under which clip 10 follows clip 9."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def ending(path: Path) -> str:

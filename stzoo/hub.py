@@ -106,7 +106,8 @@ def _fetch(wanted: Wanted, sha256: str | None, offline: bool | None) -> Fetched:
     if offline:
         raise damaged or errors.HubOffline(
             f"{wanted} is not in the cache {wanted.folder} and offline mode forbids asking the Hub",
-            f"Unset HF_HUB_OFFLINE, or run beforehand, while connected: stzoo pull {wanted.repo_id}",
+            f"Run beforehand, while connected: stzoo pull {wanted.repo_id}"
+            + (", or unset HF_HUB_OFFLINE" if constants.is_offline_mode() else ""),
         )
     if damaged:
         log.warning("%s. Getting it again", damaged.problem)
@@ -126,24 +127,6 @@ def cached(repo_id: str, filename: str, *, revision: str | None = None) -> Path 
     """Where the cache has the file, or None. Makes no request and does not check the bytes: ``fetch`` does."""
     found = _look_up(Wanted(repo_id, filename, revision or "main"))
     return found.path if found else None
-
-
-def fetch_weights(
-    repo_id: str,
-    filename: str,
-    *,
-    revision: str | None = None,
-    sha256: str | None = None,
-    offline: bool | None = None,
-) -> Fetched:
-    """As :func:`fetch`; if the file is an index, the shards it names are fetched to the same place and checked."""
-    from stzoo.weights import check_shards, shards
-
-    found = fetch(repo_id, filename, revision=revision, sha256=sha256, offline=offline)
-    for shard in shards(found.path):
-        fetch(repo_id, shard, revision=found.commit, offline=offline)
-    check_shards(found.path, repo_id)
-    return found
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stzoo import api, download, errors, files, hub
-from stzoo.registry import as_plain, registry
+from stzoo.imported import RECORD, address, identity, locate, place, terms
+from stzoo.registry import registry
 from stzoo.spec import Architecture, Model
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("stzoo")
 
 _ENDINGS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
-_RECORD = ".json"
 
 
 def import_checkpoint(
@@ -111,47 +111,9 @@ def named(text: str) -> Model | None:
     return model
 
 
-def terms(model: Model) -> str:
-    """The licence of a model's weights, in a few words."""
-    return f"licence {model.license}" + (", no commercial use" if model.non_commercial else "")
-
-
-def record_of(model: Model) -> dict[str, Any] | None:
-    """What was recorded when the model was imported; None if it was not, or was something else then. Makes no request."""
-    path = _place(model)
-    try:
-        record: dict[str, Any] = json.loads(path.with_suffix(_RECORD).read_text())
-        same = all(record[key] == value for key, value in _identity(model).items()) and path.is_file()
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return record if same and model.source and model.source.sha256 in (None, record.get("source_sha256")) else None
-
-
-def usable(model: Model) -> bool:
-    """Whether a model needs no import, or not any more."""
-    return model.source is None or record_of(model) is not None
-
-
-def locate(model: Model) -> Located:
-    """The converted weights. Raises WeightsUnavailable if there are none, and WeightsCorrupted if they were changed."""
-    from stzoo.weights import Located
-
-    record, path = record_of(model), _place(model)
-    if record is None:
-        raise errors.WeightsUnavailable(
-            f"{model.name} was not imported yet: others publish it, at {_address(model)} ({terms(model)})",
-            f"Run: stzoo import {model.name}",
-        )
-    if (digest := files.sha256_of(path)) != record["sha256"]:
-        raise errors.WeightsCorrupted(
-            f"{path} has sha256 {digest}, {record['sha256']} was written", f"Run: stzoo import {model.name}"
-        )
-    return Located(path, "imported", digest)
-
-
 def bring(model: Model) -> Located:
     """Download and convert, if that was not done yet. Raises what :func:`import_checkpoint` raises."""
-    path = _place(model)
+    path = place(model)
     with files.room(path.parent, "Free some space, or set STZOO_CACHE to a folder on a larger disk"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with hub.utilities().WeakFileLock(path.with_suffix(".lock")):
@@ -159,7 +121,7 @@ def bring(model: Model) -> Located:
                 return locate(model)
             except (errors.WeightsUnavailable, errors.WeightsCorrupted):
                 level = logging.WARNING if model.non_commercial else logging.INFO
-                log.log(level, "%s comes from %s: %s", model.name, _address(model), terms(model))
+                log.log(level, "%s comes from %s: %s", model.name, address(model), terms(model))
                 _convert(model, path)
     return locate(model)
 
@@ -183,31 +145,15 @@ def _convert(model: Model, path: Path) -> None:
             f"{key} is {value!r}, not {full[key]!r}" for key, value in detected.items() if value != full.get(key, value)
         )
         raise errors.FormatError(
-            f"{file}, from {_address(model)}, is not the {model.name} of the zoo: {other or problem.problem}",
+            f"{file}, from {address(model)}, is not the {model.name} of the zoo: {other or problem.problem}",
             "Tell the author of the plugin; stzoo.import_checkpoint(address) reads it for what it is",
         ) from problem
     fingerprint = predictor.fingerprint()
     stored = save_tensors(predictor.module, path, {"stzoo": architecture.name})
-    record = _identity(model) | {
+    record = identity(model) | {
         "sha256": stored.sha256,
         "source_sha256": files.sha256_of(file),
         "imported": time.strftime("%Y-%m-%d"),
         "fingerprint": fingerprint,
     }
-    files.write_atomically(path.with_suffix(_RECORD), (json.dumps(record, indent=2) + "\n").encode())
-
-
-def _identity(model: Model) -> dict[str, Any]:
-    """What an imported model must have been made from to be this one."""
-    architecture = registry().architecture_of(model)
-    config = json.loads(json.dumps(as_plain(architecture.validate(model.config))))
-    return {"url": _address(model), "architecture": architecture.name, "config": config}
-
-
-def _address(model: Model) -> str:
-    return download.without_secrets(model.source.url) if model.source else ""
-
-
-def _place(model: Model) -> Path:
-    """Where the converted weights are; the record lies beside them."""
-    return files.cache_folder() / "imported" / model.plugin / f"{model.name}.safetensors"
+    files.write_atomically(path.with_suffix(RECORD), (json.dumps(record, indent=2) + "\n").encode())

@@ -21,7 +21,7 @@ from typing import Any
 
 from stzoo.errors import DatasetError, SplitMissing
 from stzoo.fields import Field
-from stzoo.files import ending
+from stzoo.files import ending, natural
 from stzoo.spec import Task, load_reference
 
 SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
@@ -317,11 +317,6 @@ def _visible(folder: Path) -> Iterator[Path]:
         (path for path in folder.iterdir() if not path.name.startswith(".") and not _ABOUT.fullmatch(path.name)),
         key=lambda path: natural(path.name),
     )
-
-
-def natural(name: str) -> list[Any]:
-    """Sort key under which clip 10 follows clip 9."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def license_in(root: Path) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from stzoo.recipe import Recipe
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 
 def learn(

@@ -21,6 +21,17 @@ def _flops(x: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -> in
     return int(2 * math.prod(out_shape) * math.prod(weight[1:]))
 
 
+def uses_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Whether what is asked of oneDNN itself is there, and does the same sums as PyTorch: for float32 on the CPU."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    )
+
+
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """(N,in) and (out,in) to (N,out), as a 1x1 convolution of an image of one row."""
     image = x.unsqueeze(0).unsqueeze(0).permute(0, 3, 1, 2)
@@ -57,15 +68,7 @@ class Linear(nn.Linear):
     """`torch.nn.Linear`, with oneDNN's kernels for float32 on the CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        plain = (
-            x.device.type != "cpu"
-            or x.dtype != torch.float32
-            or self.weight.dtype != torch.float32
-            or torch.is_autocast_enabled("cpu")
-            or torch.compiler.is_compiling()
-            or not torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        )
-        if plain:
+        if not uses_onednn(x, self.weight):
             return F.linear(x, self.weight, self.bias)
         out: Tensor = _Linear.apply(x.flatten(0, -2), self.weight, self.bias)  # type: ignore[no-untyped-call]
         return out.view(*x.shape[:-1], -1)

@@ -11,7 +11,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +21,9 @@ from stzoo import errors, terminal
 from stzoo.fields import complete_values, suggestion
 from stzoo.hooks import one_line
 from stzoo.predictor import batched
-from stzoo.spec import Baseline, Metric, Requirements, Task, load_reference
+from stzoo.requirements import Requirements
+from stzoo.results import Row, Summary
+from stzoo.spec import Baseline, Metric, Task, load_reference
 
 if TYPE_CHECKING:
     from stzoo.data import Examples
@@ -31,26 +33,6 @@ T = TypeVar("T")
 Values = dict[str, Any]
 
 NO_REQUIREMENTS = Requirements()
-
-
-@dataclass(frozen=True)
-class Row:
-    """What was measured on one example."""
-
-    index: int
-    """Its place among the examples."""
-    key: str
-    """What identifies it to people."""
-    values: Values = field(default_factory=dict)
-    """Metric -> a float, or what the metric's ``summary`` takes."""
-    curves: Values = field(default_factory=dict, compare=False)
-    """Metric that has a curve -> the array of what is at each of its places."""
-    seconds: float = 0.0
-    """Of the forward pass, divided by the batch size."""
-    truth: int = 0
-    """Checksum of the true outputs: models can be compared where it is the same."""
-    error: str | None = None
-    """Why the example could not be used; then there are no values."""
 
 
 def measure(
@@ -243,18 +225,6 @@ def checksum(values: Mapping[str, Any]) -> int:
 
 
 # --- all shares together ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A metric over all examples, and a confidence interval."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    """None where there is no interval: fewer than two examples."""
-    curve: tuple[float, ...] = ()
-    """The same over all examples at each place of the metric's curve; empty if it has none, or if examples differ in length."""
 
 
 def summarise(

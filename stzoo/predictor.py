@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from stzoo import errors
-from stzoo.fields import Field, Image, complete_values
+from stzoo.fields import WINDOW, Field, Image, complete_values
 from stzoo.files import ending
-from stzoo.spec import Architecture, Model, Requirements, Task, load_reference
+from stzoo.lineage import portable
+from stzoo.origins import CONFIG_FILE, FORMAT_VERSION, WEIGHTS_FILE
+from stzoo.requirements import Requirements
+from stzoo.spec import Architecture, Model, Task, load_reference
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,15 +24,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
     from torch import nn
 
-    from stzoo.publishing import Published
-    from stzoo.recipe import Recipe
+    from stzoo import Published, Recipe
 
 T = TypeVar("T")
 Values = dict[str, Any]
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-FORMAT_VERSION = 1
 SHARD_SIZE = 5_000_000_000
 """Bytes above which weights are split into several files."""
 
@@ -336,7 +335,7 @@ class Predictor:
 
             if alone:
                 return {output: torch.from_numpy(self.predict(clip[0], **options)[output][None])}
-            done = self.predict(stacked(clip, name), **options | {tiling.WINDOW.name: 0})
+            done = self.predict(stacked(clip, name), **options | {WINDOW.name: 0})
             return {output: torch.from_numpy(done[output])}
 
         pictures = media.frames_of(frames, name, self.requirements.channels)
@@ -351,7 +350,7 @@ class Predictor:
             return False
         if isinstance(first, Image):
             return True
-        if tiling.WINDOW.name not in values:
+        if WINDOW.name not in values:
             return False
         return self.task.dense and bool(tiling.frames_at_once(self.requirements, values)[0])
 
@@ -443,7 +442,7 @@ class Predictor:
         stored = weights.save_tensors(self.module, folder / WEIGHTS_FILE, notes, dtype, max_shard_size)
         entry = self.extra | {
             "format_version": FORMAT_VERSION,
-            "name": self.spec.name if self.spec else cards.portable(self.report.name),
+            "name": self.spec.name if self.spec else portable(self.report.name),
             "architecture": self.architecture.name,
             "plugin": self.architecture.plugin,
             "task": self.task.name,
@@ -464,9 +463,9 @@ class Predictor:
 
     def publish(self, repo_id: str, **options: Any) -> Published:
         """Publish to the Hugging Face Hub; options and errors are those of :func:`stzoo.publish`."""
-        from stzoo.publishing import publish
+        import stzoo
 
-        return publish(self, repo_id, **options)
+        return stzoo.publish(self, repo_id, **options)
 
     def __repr__(self) -> str:
         report = {key: value for key, value in asdict(self.report).items() if value and key != "name"}

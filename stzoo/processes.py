@@ -36,9 +36,13 @@ class Group:
                 raise errors.DependencyMissing(
                     "several processes need the package accelerate", "Run: pip install 'stzoo[train]'"
                 ) from None
+            import torch
+
+            # Without being told, processes on CPUs would know nothing of each other.
+            cpu = str(device) == "cpu" or not torch.accelerator.is_available()
             # Nobody waits for the others but at the end, and then as long as their work takes.
-            self.state = PartialState(cpu=str(device) == "cpu", timeout=timedelta(days=30))
-            atexit.register(_leave)
+            self.state = PartialState(cpu=cpu, timeout=timedelta(days=30))
+            atexit.register(leave)
         self.rank: int = self.state.process_index if self.state else 0
         self.size: int = self.state.num_processes if self.state else 1
         self.device = self.state.device if self.state else None
@@ -81,8 +85,11 @@ class Group:
             self.state.wait_for_everyone()
 
 
-def _leave() -> None:
-    """End the group's own threads: one that wants the interpreter while it shuts down aborts the process."""
+def leave() -> None:
+    """End the group's own threads at exit: one that wants the interpreter while it shuts down aborts the process.
+
+    Not before: a group that is made again under the same launcher may wait for ever.
+    """
     import torch.distributed as group
 
     if group.is_initialized():

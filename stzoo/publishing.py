@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stzoo import api, cards, errors, files, upload
-from stzoo.predictor import CONFIG_FILE, FORMAT_VERSION, SHARD_SIZE, Predictor
+from stzoo.lineage import source_text
+from stzoo.origins import CONFIG_FILE, FORMAT_VERSION, read_config
+from stzoo.predictor import SHARD_SIZE, Predictor
 from stzoo.registry import as_plain, catalogue, registry
 from stzoo.spec import Model, Weights, forbids_commercial_use
 
 if TYPE_CHECKING:
-    from stzoo.evaluation import Evaluation
+    from stzoo.results import Evaluation
 
 log = logging.getLogger("stzoo")
 
@@ -109,6 +111,15 @@ def publish_all(org: str, *, plugin: str | None = None, private: bool = False) -
                 yield _send(staged, to, f"Publish {model.name} with stzoo", work / "cache")
 
 
+def card(name: str) -> str:
+    """The card of a zoo model, a run folder or a saved folder. Raises UnknownModel, or what :func:`stzoo.load` raises."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        found = Source.open(folder)
+        return found.card(f"./{found.folder.resolve().relative_to(folder.resolve().parent)}")
+    return cards.model_card(registry().get(Model, name))
+
+
 @contextmanager
 def _workplace() -> Iterator[Path]:
     """A temporary folder."""
@@ -160,7 +171,7 @@ class Source:
     @classmethod
     def open(cls, folder: Path) -> Source:
         """Read a run folder or a saved folder. Raises InputError if it is neither, ConfigError for a damaged record."""
-        from stzoo.evaluation import EVALUATION_FILE, Evaluation
+        from stzoo.results import EVALUATION_FILE, Evaluation
 
         run = folder if (folder / "run.json").is_file() else None
         model = folder / "best" if run else folder
@@ -170,7 +181,7 @@ class Source:
         record = _read_record(folder / "run.json") if run else {}
         if record.get("status", "finished") != "finished":
             log.warning("the run %s is %s: its best weights so far are taken", folder, record["status"])
-        entry, recorded, evaluation = api.read_config(model / CONFIG_FILE, str(folder)), folder / EVALUATION_FILE, None
+        entry, recorded, evaluation = read_config(model / CONFIG_FILE, str(folder)), folder / EVALUATION_FILE, None
         if recorded.is_file():
             evaluation = cards.of_these_weights(Evaluation.from_json(recorded.read_text()), entry["sha256"])
             if evaluation is None:
@@ -215,7 +226,7 @@ class Source:
         entry = dict(self.entry) | {"name": title, "license": license}
         for key in ("base_model", "trained_on"):
             if entry.get(key):
-                entry[key] = cards.source_text(entry[key])
+                entry[key] = source_text(entry[key])
         self._stage_weights(target, entry, max_shard_size)
         files.write_atomically(target / CONFIG_FILE, (json.dumps({"stzoo": entry}, indent=2) + "\n").encode())
         _must_pass(target, f"{self.folder} is not published: its copy fails", "Save the model again")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Self
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
-    from stzoo.predictor import Predictor
-    from stzoo.spec import Requirements
+    from stzoo import Predictor
+    from stzoo.requirements import Requirements
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Recipe:
     # --- what to learn from -------------------------------------------------------------------------------------------
 
     def samples(self, examples: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
-        """What one epoch draws from, given a data set's examples: these, or episodes, pairs, rays made of them."""
+        """What one epoch draws from, given a data set's examples: these, kept in memory (:class:`Kept`) or not, or episodes,
+        pairs, rays made of them."""
         return examples
 
     def sample(self, item: Any, requirements: Requirements, rng: np.random.Generator) -> Mapping[str, Any]:
@@ -155,3 +156,40 @@ class Recipe:
         For a ``closed_form`` recipe, a few samples as :meth:`fit` takes them.
         """
         raise TypeError(f"{type(self).__name__} must define sample_batch()")
+
+
+class Kept(Sequence[Any]):
+    """Examples that are read once, as many as fit into ``memory`` bytes; the others are read whenever they come up.
+
+    ``prepare`` changes each one when it is read.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Mapping[str, Any]],
+        prepare: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+        memory: int = 2_000_000_000,
+    ) -> None:
+        self.examples, self.prepare, self.room = examples, prepare, memory
+        self.kept: dict[int, Mapping[str, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: Any) -> Any:
+        if index not in self.kept:
+            example = self.prepare(self.examples[index])
+            size = sum(map(_bytes, example.values()))
+            if size > self.room:
+                return example
+            self.room -= size
+            self.kept[index] = example
+        return self.kept[index]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
+
+
+def _bytes(value: Any) -> int:
+    """Of an array, or of arrays in a sequence."""
+    return sum(map(_bytes, value)) if isinstance(value, (tuple, list)) else getattr(value, "nbytes", 0)

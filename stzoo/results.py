@@ -11,12 +11,45 @@ from pathlib import Path
 from typing import Any, Self
 
 from stzoo import errors, files
-from stzoo.measuring import Row, Summary
+from stzoo.curves import panels, save
 from stzoo.registry import as_plain
 from stzoo.spec import Measurement
 
 EVALUATION_FILE = "evaluation.json"
+CURVES_FILE = "curves.png"
 FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured on one example."""
+
+    index: int
+    """Its place among the examples."""
+    key: str
+    """What identifies it to people."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """Metric -> a float, or what the metric's ``summary`` takes."""
+    curves: dict[str, Any] = field(default_factory=dict, compare=False)
+    """Metric that has a curve -> the array of what is at each of its places."""
+    seconds: float = 0.0
+    """Of the forward pass, divided by the batch size."""
+    truth: int = 0
+    """Checksum of the true outputs: models can be compared where it is the same."""
+    error: str | None = None
+    """Why the example could not be used; then there are no values."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric over all examples, and a confidence interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    """None where there is no interval: fewer than two examples."""
+    curve: tuple[float, ...] = ()
+    """The same over all examples at each place of the metric's curve; empty if it has none, or if examples differ in length."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +205,14 @@ class Evaluation:
         return list(names) if len(names) == count else [str(place + 1) for place in range(count)]
 
     def costs(self) -> str:
-        """Markdown: what a prediction of each model costs; empty if that is not known."""
-        lines = ["| | parameters | multiply-adds | memory | examples/s |", "|---|---:|---:|---:|---:|"]
+        """Markdown: what a prediction of each model costs, and its speed, of clips that are equally long also in frames;
+        empty if that is not known."""
+        frames = max(
+            (len(self.models[0].metrics[name].curve) for name in self.axes if self.axes[name] == "frame"), default=0
+        )
+        rates = {"examples/s": 1, **({"frames/s": frames} if frames else {})}
+        heads = ("parameters", "multiply-adds", "memory", *rates)
+        lines = [f"| | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
         for model in self.models:
             if found := model.costs:
                 cells = (
@@ -181,8 +220,9 @@ class Evaluation:
                     f"{found['multiply_adds'] / 1e9:.3g} G",
                     f"{found['memory'] / 1e6:.3g} MB",
                 )
-                speed = f"{model.examples_per_second:.3g}" if model.examples_per_second else ""
-                lines.append(f"| {model.name} | " + " | ".join((*cells, speed)) + " |")
+                rate = model.examples_per_second
+                speeds = (f"{rate * count:.3g}" if rate else "" for count in rates.values())
+                lines.append(f"| {model.name} | " + " | ".join((*cells, *speeds)) + " |")
         return "\n".join(lines) + "\n" if len(lines) > 2 else ""
 
     def measurements(self, model: str | None = None) -> list[Measurement]:
@@ -206,17 +246,41 @@ class Evaluation:
     def write(self, folder: str | os.PathLike[str]) -> Path:
         """Write evaluation.json, evaluation.md, samples.parquet (a line for each model and example) and, if matplotlib is
         there, curves.png (the metrics that have a curve); returns the folder."""
-        from stzoo.training.pictures import draw_metric_curves
-
         folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         if self.rows:
             with files.atomic_path(folder / "samples.parquet") as temporary:
                 self._write_rows(temporary)
-        draw_metric_curves(self, folder / "curves.png")
-        files.write_atomically(folder / "evaluation.md", self._page().encode())
+        drawn = self.draw(folder / CURVES_FILE)
+        files.write_atomically(folder / "evaluation.md", self._page(drawn).encode())
         files.write_atomically(folder / EVALUATION_FILE, self.to_json().encode())
         return folder
+
+    def draw(self, path: Path) -> bool:
+        """Each metric that has a curve, of models and (dashed) baselines; False if there is none, or no matplotlib."""
+        names = [name for name in self.axes if any(model.metrics[name].curve for model in self.models)]
+        if not names or (made := panels(len(names))) is None:
+            return False
+        figure, axes = made
+        for axis, name in zip(axes, names, strict=True):
+            named, count = (
+                bool(self.places.get(name)),
+                max(len(model.metrics[name].curve) for model in self.models),
+            )
+            for model in self.models:
+                curve = model.metrics[name].curve
+                style = "None" if named else "--" if model.baseline else "-"
+                axis.plot(range(1, len(curve) + 1), curve, linestyle=style, marker=".", label=model.name)
+            axis.set_title(f"{name} ({self.better[name]} is better)", fontsize="small")
+            axis.set_xlabel(self.axes[name])
+            if named:
+                axis.set_xticks(
+                    range(1, count + 1), self.labels(name, count), rotation=60, ha="right", fontsize="x-small"
+                )
+        names = [model.name for model in self.models]
+        figure.legend(axes[0].lines, names, loc="outside lower center", ncols=min(len(names), 6), fontsize="small")
+        save(figure, path)
+        return True
 
     def _write_rows(self, path: Path) -> None:
         try:
@@ -236,7 +300,7 @@ class Evaluation:
         }
         pq.write_table(pa.table(columns), path)
 
-    def _page(self) -> str:
+    def _page(self, drawn: bool) -> str:
         facts = [f"{self.dataset}; intervals: {self.confidence:.4g} of the bootstrap over examples"]
         if self.failed:
             facts.append(f"{self.failed:,} examples could not be used: {'; '.join(self.failures)}")
@@ -244,7 +308,8 @@ class Evaluation:
         facts += [f"{model.name}: sha256 `{model.sha256}`, {model.dtype}" for model in self.models if model.sha256]
         facts.append(f"Measured {self.date} with `{self.command}`")
         facts.append(f"{self.hardware}; " + ", ".join(f"{name} {version}" for name, version in self.versions.items()))
-        tables = "\n".join(filter(None, (self.table(), self.curves(), self.costs())))
+        picture = f"![The metrics by {' or '.join(sorted(set(self.axes.values())))}]({CURVES_FILE})\n" if drawn else ""
+        tables = "\n".join(filter(None, (self.table(), picture, self.curves(), self.costs())))
         return f"# {self.task} on {self.data}\n\n{tables}\n" + "".join(f"- {fact}\n" for fact in facts)
 
 

@@ -22,13 +22,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from stzoo import terminal
 from stzoo.errors import InputError
-from stzoo.fields import Field, Number, Value, Video
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 log = logging.getLogger("stzoo")
 
@@ -36,29 +35,8 @@ T = TypeVar("T")
 Outputs = dict[Any, Any]
 """Tensors by name, or by place for a network that returns a tuple; under None the only one."""
 
-TILE = Number(
-    "tile",
-    "Height and width (of a volume: every side) in pixels of the tiles that a picture is cut into; 0: none. Default: as the "
-    "model states, where a picture is larger",
-    minimum=0,
-    integer=True,
-)
-OVERLAP = Number(
-    "overlap", "Pixels that neighbouring tiles share. Default: as the model states", minimum=0, integer=True
-)
-WINDOW = Number(
-    "window",
-    "Frames of a clip that are predicted at once; 0: all. Default: as the model states",
-    minimum=0,
-    integer=True,
-)
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 """What PyTorch's allocators and libraries say, CPU included, where they raise a plain RuntimeError."""
-
-
-def options(inputs: Iterable[Field]) -> tuple[Value, ...]:
-    """The options of a dense task with these inputs."""
-    return (TILE, OVERLAP, WINDOW) if any(isinstance(item, Video) for item in inputs) else (TILE, OVERLAP)
 
 
 def overlap_for(reach: int) -> int:

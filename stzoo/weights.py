@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from stzoo.hub import Fetched
+
 log = logging.getLogger("stzoo")
 
 _ALIASES = "stzoo_tied"
@@ -95,10 +97,8 @@ def locate(
         if digest == weights.sha256:
             return _logged(name, Located(copy, "bundled", digest))
         log.warning("%s: the bundled copy %s has sha256 %s, not %s: looking on", name, copy, digest, weights.sha256)
-    from stzoo import hub
-
     try:
-        fetched = hub.fetch_weights(
+        fetched = fetch_weights(
             weights.repo, weights.filename, revision=weights.revision, sha256=weights.sha256, offline=offline
         )
     except errors.StzooError as problem:
@@ -264,6 +264,24 @@ def write_tensors(
         index = {"metadata": split.metadata | {"sha256": hashes}, "weight_map": split.tensor_to_filename}
         write_atomically(path, (json.dumps(index, indent=2) + "\n").encode())
     return Located(path, "folder", sha256_of(path))
+
+
+def fetch_weights(
+    repo_id: str,
+    filename: str,
+    *,
+    revision: str | None = None,
+    sha256: str | None = None,
+    offline: bool | None = None,
+) -> Fetched:
+    """As :func:`stzoo.hub.fetch`; if the file is an index, the shards it names are fetched to the same place and checked."""
+    from stzoo import hub
+
+    found = hub.fetch(repo_id, filename, revision=revision, sha256=sha256, offline=offline)
+    for shard in shards(found.path):
+        hub.fetch(repo_id, shard, revision=found.commit, offline=offline)
+    check_shards(found.path, repo_id)
+    return found
 
 
 def shards(path: Path) -> dict[str, str]:

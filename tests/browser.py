@@ -153,6 +153,11 @@ class Visit:
         return [url for url in self.requests if urlsplit(url).scheme not in ("data", "blob") and own not in url]
 
 
+def _is_problem(said: Any) -> bool:
+    """Whether a message on the console tells of one: the viewer of scenes tries WebGPU first, and says so loudly."""
+    return said.type == "error" and "WebGPU" not in said.text
+
+
 Open = Callable[..., Visit]
 """Makes a new tab: ``visit(width=390, dark=True)``; ``of``: another demo than that of everything."""
 
@@ -202,7 +207,7 @@ def visit(chromium: Any, demo: Demo, screenshots: Path) -> Iterator[Open]:
         tab.page.on("request", lambda request: tab.requests.append(request.url))
         tab.page.on("websocket", lambda opened: tab.requests.append(opened.url))
         tab.page.on("pageerror", lambda problem: tab.problems.append(str(problem)))
-        tab.page.on("console", lambda said: said.type == "error" and tab.problems.append(said.text))
+        tab.page.on("console", lambda said: _is_problem(said) and tab.problems.append(said.text))
         tab.page.on(
             "response", lambda answer: answer.status >= 400 and tab.problems.append(f"{answer.status} {answer.url}")
         )

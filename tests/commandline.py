@@ -17,7 +17,7 @@ import torch
 import stzoo
 from stzoo import media, registry
 from stzoo.cli import main
-from stzoo.spec import Requirements
+from stzoo.requirements import Requirements
 
 Cli = Callable[..., tuple[int, str, str]]
 """Runs a command in this process; returns exit code, stdout and stderr."""

@@ -24,9 +24,6 @@ importlib.import_module(
     "huggingface_hub.constants"
 )  # now: a test that sets HF_HUB_OFFLINE must not settle it for others
 
-# One thread: networks of tests are small, and threads that wait for each other on a busy machine take many times longer.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:

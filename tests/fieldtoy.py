@@ -5,8 +5,7 @@ PYTEST_DONT_REWRITE: there are no assertions here.
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
+from toyplugin import Toy
 
 SOURCE = """
 from stzoo import Architecture, Model, Requirements, Task, Weights, hookimpl
@@ -15,17 +14,17 @@ from stzoo.fields import Depth, Image, Number, Scene, Series
 @hookimpl
 def stzoo_tasks():
     yield Task("measuring", "How far everything is", (Image("picture"),), (Depth("depth", "In metres"),),
-               pipeline="acme_fields.nets:Measure")
-    yield Task("refining", "Depth made better", (Depth("depth"),), (Depth("refined"),), pipeline="acme_fields.nets:Refine")
-    yield Task("shifting", "Move a scene", (Scene("scene"),), (Scene("moved"),), pipeline="acme_fields.nets:Shift")
+               pipeline="acme_fields.net:Measure")
+    yield Task("refining", "Depth made better", (Depth("depth"),), (Depth("refined"),), pipeline="acme_fields.net:Refine")
+    yield Task("shifting", "Move a scene", (Scene("scene"),), (Scene("moved"),), pipeline="acme_fields.net:Shift")
     yield Task("foretelling", "What comes next", (Series("past"),), (Series("future"),),
                options=(Number("horizon", "Steps", default=24, minimum=1, maximum=500, integer=True),),
-               pipeline="acme_fields.nets:Foretell")
+               pipeline="acme_fields.net:Foretell")
 
 @hookimpl
 def stzoo_architectures():
     for task in ("measuring", "refining", "shifting", "foretelling"):
-        yield Architecture(f"{task}-net", task, "acme_fields.nets:Net")
+        yield Architecture(f"{task}-net", task, "acme_fields.net:Net")
 
 @hookimpl
 def stzoo_models():
@@ -35,7 +34,7 @@ def stzoo_models():
         yield Model(f"{task}-one", f"{task}-net", weights=weights, requirements=needs, license="apache-2.0")
 """
 
-NETS = """
+NET = """
 import torch
 from stzoo import Pipeline
 from stzoo.media.geometry import as_geometry
@@ -76,19 +75,4 @@ class Foretell(Plain):
         return {"future": day.repeat(1, times, 1)[:, : options["horizon"]]}
 """
 
-
-def write(site: Path) -> None:
-    """Make the plugin in a folder; whoever has that on the path has it installed."""
-    import torch
-    from safetensors.torch import save
-
-    weights = save({"gain": torch.ones(1)})
-    digest = hashlib.sha256(weights).hexdigest()
-    info, package = site / "acme_fields-1.0.dist-info", site / "acme_fields"
-    for folder in (info, package / "weights"):
-        folder.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme_fields\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[stzoo]\nacme_fields = acme_fields\n")
-    (package / "__init__.py").write_text(SOURCE.replace("SHA256", digest).replace("SIZE", str(len(weights))))
-    (package / "nets.py").write_text(NETS)
-    (package / "weights" / "net.safetensors").write_bytes(weights)
+TOY = Toy("acme_fields", SOURCE, NET)

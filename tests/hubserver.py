@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
 
+import hubchanges  # noqa: F401
 from hubapi import Call, Reply, Site, as_json
 from hubstore import HEAD, File, Repo, Store
 

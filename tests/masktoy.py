@@ -5,8 +5,7 @@ PYTEST_DONT_REWRITE: there are no assertions here.
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
+from toyplugin import Toy
 
 SOURCE = """
 from stzoo import Architecture, Model, Requirements, Task, Weights, hookimpl
@@ -83,19 +82,4 @@ class Show(Part):
         return {"masks": ((batch["video"].mean(2) - level).abs() < 0.1) * module.gain}
 """
 
-
-def write(site: Path) -> None:
-    """Make the plugin in a folder; whoever has that on the path has it installed."""
-    import torch
-    from safetensors.torch import save
-
-    weights = save({"gain": torch.ones(1)})
-    digest = hashlib.sha256(weights).hexdigest()
-    info, package = site / "acme_masks-1.0.dist-info", site / "acme_masks"
-    for folder in (info, package / "weights"):
-        folder.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme_masks\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[stzoo]\nacme_masks = acme_masks\n")
-    (package / "__init__.py").write_text(SOURCE.replace("SHA256", digest).replace("SIZE", str(len(weights))))
-    (package / "net.py").write_text(NET)
-    (package / "weights" / "net.safetensors").write_bytes(weights)
+TOY = Toy("acme_masks", SOURCE, NET)

@@ -11,7 +11,7 @@ from commandline import TINY
 from PIL import Image
 
 import stzoo
-from stzoo.evaluation import Evaluation, ModelResult, Summary
+from stzoo.results import Evaluation, ModelResult, Summary
 
 RECORD: dict[str, Any] = {
     "format_version": 1,

@@ -16,7 +16,7 @@ from stzoo import Architecture, Task, cards
 from stzoo.errors import FormatError, InputError, SpecError
 from stzoo.fields import Image, Map, Number
 from stzoo.registry import registry
-from stzoo.spec import Requirements
+from stzoo.requirements import Requirements
 from stzoo.ui.limits import limits
 from stzoo.ui.subject import Subject
 

@@ -21,7 +21,7 @@ from stzoo.media import masks
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The page of one model."""
     pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'stzoo[demo]'")
-    volumetoy.write(site := tmp_path_factory.mktemp("site"))
+    volumetoy.TOY.write(site := tmp_path_factory.mktemp("site"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH", "")])))
         with Demo(tmp_path_factory.mktemp("demo"), "finding-one") as running:

@@ -25,7 +25,7 @@ from stzoo.predictor import Predictor
 pytest_plugins = ("commandline",)
 
 SIZES = {"shard_size": 8, "batch_size": 3}
-FLAGS = ("--shard-size", 8, "--batch-size", 3, "--device", "cpu")
+FLAGS = ("--shard-size", 8, "--batch-size", 3)
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, "-m", "stzoo")
 ONE = (sys.executable, "-m", "stzoo")
 
@@ -184,7 +184,7 @@ def test_two_processes_give_the_same_as_one(tiny: Path, data: Path, expected: Pa
 
 def test_killed_twice_and_resumed_by_other_numbers_of_processes(tiny: Path, tmp_path: Path) -> None:
     clips = write_clips(tmp_path / "clips", 60)
-    words = ("predict", tiny, "--data", clips, "--shard-size", 4, "--horizon", 150, "--device", "cpu", "-o")
+    words = ("predict", tiny, "--data", clips, "--shard-size", 4, "--horizon", 150, "-o")
     assert run(*ONE, *words, tmp_path / "whole").returncode == 0
     shards, rng, times = tmp_path / "out" / "shards", random.Random(0), {}
     for launcher, done in ((TORCHRUN, rng.randint(1, 3)), (ONE, rng.randint(6, 9))):

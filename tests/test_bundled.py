@@ -187,6 +187,7 @@ def run_twice(model: Model, data: Path, folder: Path, monkeypatch: pytest.Monkey
         "steps": 4,
         "batch_size": 1,
         "checkpoint_every": 4,
+        "evaluate_every": 4,
         "evaluate_examples": FEWEST.get(model.task, 1),
         "trackers": [],
         "pictures": 0,

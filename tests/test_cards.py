@@ -14,9 +14,9 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from runs import RECORD, make_evaluation, make_run
 
 import stzoo
-from stzoo import cards, overview
-from stzoo.measuring import Summary
+from stzoo import cards, lineage, overview
 from stzoo.publishing import Source
+from stzoo.results import Summary
 
 ROOT = Path(__file__).parent.parent
 
@@ -168,7 +168,7 @@ def test_numbers_that_are_not_finite_are_shown_and_not_indexed(run: Path) -> Non
     ],
 )
 def test_paths_lose_their_folders(text: str, expected: str) -> None:
-    assert cards.portable(text) == expected
+    assert lineage.portable(text) == expected
 
 
 def test_several_data_sets(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hubserver import HubServer
 
 import stzoo
 from stzoo import media
-from stzoo.spec import Requirements
+from stzoo.requirements import Requirements
 
 pytest_plugins = ("commandline",)
 

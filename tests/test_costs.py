@@ -31,7 +31,7 @@ def test_an_evaluation_says_what_its_models_cost(tmp_path: Path) -> None:
     evaluation = stzoo.evaluate(predictor, "moving-mnist", limit=1, output=tmp_path)
     model, baseline = evaluation.models
     assert (model.costs["memory"], baseline.costs) == (found.memory, {})
-    assert (
-        f"| tau-mmnist | {found.parameters:,} | 0.938 G | {found.memory / 1e6:.3g} MB |"
-        in (tmp_path / "evaluation.md").read_text()
-    )
+    page, rate = (tmp_path / "evaluation.md").read_text(), model.examples_per_second
+    assert rate and "| memory | examples/s | frames/s |" in page
+    cells = (f"{found.parameters:,}", "0.938 G", f"{found.memory / 1e6:.3g} MB", f"{rate:.3g}", f"{10 * rate:.3g}")
+    assert f"| tau-mmnist | {' | '.join(cells)} |" in page

@@ -19,10 +19,12 @@ from hubserver import HubServer
 from PIL import Image as Picture
 
 from stzoo import errors, layout, media
-from stzoo.data import open_data, parse_source
+from stzoo.data import open_data
 from stzoo.fields import Image, Number, Video
 from stzoo.media import decoding
-from stzoo.spec import Requirements, Task
+from stzoo.requirements import Requirements
+from stzoo.sources import parse_source
+from stzoo.spec import Task
 
 CLIPS = Task("clips", inputs=(Video("video"),), outputs=(Video("video"),))
 PAIRS = Task("pairs", inputs=(Image("image"),), outputs=(Image("mask"),))
@@ -590,7 +592,8 @@ import numpy as np
 from stzoo import errors
 from stzoo.data import open_data
 from stzoo.fields import Video
-from stzoo.spec import Requirements, Task
+from stzoo.spec import Task
+from stzoo.requirements import Requirements
 task = Task("clips", inputs=(Video("video"),), outputs=(Video("video"),))
 needs = Requirements(channels=1)
 for source, split, streaming in (

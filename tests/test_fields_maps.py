@@ -6,7 +6,6 @@ import io
 import json
 import socket
 import struct
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,10 @@ import pytest
 from PIL import Image
 
 import stzoo
-from stzoo import registry
 from stzoo.errors import InputError, MediaError, SpecError
 from stzoo.fields import Depth, Scene, Series
 from stzoo.media import colours, geometry, series
-from stzoo.spec import Requirements
+from stzoo.requirements import Requirements
 from stzoo.ui.limits import limits
 
 ANY = Requirements()
@@ -455,22 +453,12 @@ def test_unknown_depths_do_not_spoil_what_is_compared() -> None:
 
 
 @pytest.fixture
-def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The plugin of a third party; nothing of this machine's own folders is used."""
-    site = tmp_path / "site"
-    fieldtoy.write(site)
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    monkeypatch.setenv("STZOO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    registry._registry.cache_clear()
-    yield site
-    registry._registry.cache_clear()
-    for name in ("acme_fields", "acme_fields.nets"):
-        sys.modules.pop(name, None)
+def toy(tmp_path: Path) -> Iterator[None]:
+    with fieldtoy.TOY.installed(tmp_path):
+        yield
 
 
-def test_endpoints_give_bit_for_bit_what_predict_gives(toy: Path, tmp_path: Path) -> None:
+def test_endpoints_give_bit_for_bit_what_predict_gives(toy: None, tmp_path: Path) -> None:
     client = pytest.importorskip("gradio_client", reason="demos need gradio: pip install 'stzoo[demo]'")
     from stzoo.ui.gallery import launch
 
@@ -496,7 +484,7 @@ def test_endpoints_give_bit_for_bit_what_predict_gives(toy: Path, tmp_path: Path
         blocks.close(verbose=False)
 
 
-def test_a_prediction_with_unknown_depths_has_a_fingerprint_and_a_figure_with_its_error(toy: Path) -> None:
+def test_a_prediction_with_unknown_depths_has_a_fingerprint_and_a_figure_with_its_error(toy: None) -> None:
     predictor = stzoo.load("measuring-one", device="cpu")
     fingerprint = predictor.fingerprint()["depth"]
     assert np.isfinite([fingerprint["mean"], fingerprint["std"], *fingerprint["samples"]]).all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ import torch
 from PIL import Image
 
 import stzoo
-from stzoo import errors, registry
+from stzoo import errors
 from stzoo.commands import _flows
 from stzoo.fields import Mask, Prompts, Video, VideoMask
 from stzoo.media import masks
-from stzoo.spec import Requirements
+from stzoo.requirements import Requirements
 
 ANY, FOUR = Requirements(), Requirements(classes=("road", "house", "car", "sky"))
 NUMBERS = np.array([[0, 1, 2], [3, 255, 1]], np.uint8)
@@ -224,17 +223,9 @@ def test_prompts_outside_their_clip_are_named() -> None:
 
 
 @pytest.fixture
-def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The plugin, as if it were installed."""
-    masktoy.write(tmp_path / "site")
-    monkeypatch.syspath_prepend(tmp_path / "site")
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    registry._registry.cache_clear()
-    yield
-    registry._registry.cache_clear()
-    for name in ("acme_masks", "acme_masks.net"):
-        sys.modules.pop(name, None)
+def acme(tmp_path: Path) -> Iterator[None]:
+    with masktoy.TOY.installed(tmp_path):
+        yield
 
 
 def test_endpoints_give_bit_for_bit_what_predict_gives(acme: None, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from stzoo.errors import InputError, MediaError
 from stzoo.fields import Vector
-from stzoo.spec import Requirements
+from stzoo.requirements import Requirements
 
 ANY = Requirements()
 VECTOR = Vector("features")

@@ -18,13 +18,14 @@ import volumetoy
 from torch import nn
 
 import stzoo
-from stzoo import layout, registry, tiling
+from stzoo import layout, tiling
 from stzoo.errors import DatasetError, DependencyMissing, InputError, MediaError
 from stzoo.fields import Volume, VolumeMask
 from stzoo.files import atomic_path, ending
 from stzoo.media import volumes
 from stzoo.media.volumes import Grid
-from stzoo.spec import Requirements, Task
+from stzoo.requirements import Requirements
+from stzoo.spec import Task
 from stzoo.ui.limits import limits
 
 ANY = Requirements()
@@ -356,16 +357,9 @@ def test_volumes_are_cut_where_they_are_larger_than_the_tile_cubed() -> None:
 
 
 @pytest.fixture
-def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    volumetoy.write(tmp_path / "site")
-    monkeypatch.syspath_prepend(tmp_path / "site")
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    monkeypatch.setenv("STZOO_CACHE", str(tmp_path / "cache"))
-    registry._registry.cache_clear()
-    yield
-    registry._registry.cache_clear()
-    for name in ("acme_volumes", "acme_volumes.net"):
-        sys.modules.pop(name, None)
+def toy(tmp_path: Path) -> Iterator[None]:
+    with volumetoy.TOY.installed(tmp_path):
+        yield
 
 
 @pytest.mark.usefixtures("toy")

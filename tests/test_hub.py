@@ -346,7 +346,7 @@ def test_a_slow_server_is_waited_for(hub: HubServer, client: Client, repo: str) 
 
 
 @pytest.mark.parametrize("path", ["/resolve/", "/cdn/"])
-@pytest.mark.parametrize("status", [500, 503, 429])
+@pytest.mark.parametrize("status", [503, 429])
 def test_server_errors_pass(hub: HubServer, client: Client, repo: str, path: str, status: int) -> None:
     hub.fault("status", path, times=2, status=status)
     fetched = client.fetch(repo, WEIGHTS)
@@ -534,7 +534,7 @@ def test_offline_mode(hub: HubServer, client: Client, repo: str, home: Path, new
     for process, options in ((offline, {}), (offline, {"offline": False}), (client, {"offline": True})):
         refused = process.fetch(repo, CONFIG, **options)
         assert refused.error == "HubOffline"
-        assert "HF_HUB_OFFLINE" in refused.remedy
+        assert ("HF_HUB_OFFLINE" in refused.remedy) == (process is offline)
     assert offline("publish", str(home), "alice/x").error == "HubOffline"
     assert hub.requests == []
 

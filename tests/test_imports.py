@@ -16,7 +16,7 @@ from commandline import TINY, Cli, Install
 from webserver import WebServer
 
 import stzoo
-from stzoo import api, cards, errors, formats, imports, overview, retries, tensorfile
+from stzoo import api, cards, errors, formats, imported, imports, overview, retries, tensorfile
 from stzoo.spec import Source
 from stzoo.ui import space
 
@@ -219,15 +219,15 @@ def test_a_model_whose_record_changed_is_imported_again(
 
     stzoo.import_checkpoint(NAME)
     model = stzoo.info(NAME)
-    assert imports.record_of(model)
+    assert imported.record_of(model)
     for changed in (
         replace(model, config={**model.config, "drop_path": 0.5}),
         replace(model, source=Source("https://elsewhere.org/tau.pth")),
         replace(model, source=replace(model.source, sha256="0" * 64)),
     ):
-        assert imports.record_of(changed) is None
+        assert imported.record_of(changed) is None
     next((tmp_path / "cache" / "imported").rglob("*.json")).write_text("{")
-    assert imports.record_of(model) is None
+    assert imported.record_of(model) is None
 
 
 def test_two_at_once_convert_once(zoo: WebServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +311,7 @@ def test_everything_that_takes_all_models_leaves_them_out(zoo: WebServer, cli: C
     with pytest.raises(errors.InputError, match="a Space cannot bring what others publish: tau-rain.lab"):
         space.render([NAME])
     stzoo.import_checkpoint(NAME)
-    assert NAME in [model.name for model in space.chosen(["video-prediction"], imports.usable)]
+    assert NAME in [model.name for model in space.chosen(["video-prediction"], imported.usable)]
 
 
 def test_the_demo_shows_those_that_were_imported(zoo: WebServer) -> None:
@@ -319,7 +319,7 @@ def test_the_demo_shows_those_that_were_imported(zoo: WebServer) -> None:
 
     assert not any(entry.model.source for entry in gallery.demo().entries)
     stzoo.import_checkpoint(NAME)
-    assert [entry.name for entry in gallery.demo(task="video-prediction").entries if entry.model.source] == [NAME]
+    assert [entry.name for entry in gallery.demo().entries if entry.model.source] == [NAME]
     assert [entry.name for entry in gallery.demo("tau-rain.lab-ckpt").entries] == ["tau-rain.lab-ckpt"]
 
 

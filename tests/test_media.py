@@ -13,7 +13,7 @@ from PIL import Image
 
 from stzoo import errors, media
 from stzoo.fields import Video
-from stzoo.spec import Requirements
+from stzoo.requirements import Requirements
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ import stzoo
 from stzoo import errors
 from stzoo.fields import Number, Video, suggestion
 from stzoo.registry import as_plain, registry
-from stzoo.spec import Architecture, Measurement, Metric, Model, Requirements, Task, Weights, load_reference
+from stzoo.requirements import Requirements
+from stzoo.spec import Architecture, Measurement, Metric, Model, Task, Weights, load_reference
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,15 @@ COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 FILES = {"app.py", "README.md", "requirements.txt"}
 EDITED = "---\ntitle: Mine\nsdk: gradio\n---\n\n# My own words\n"
 SCHEDULER = """\
-import multiprocessing, os
+import multiprocessing, os, threading, torch
+
+really = torch.cuda.is_available
+torch.cuda.is_available = lambda: True  # what uses it outside of marked functions fails
 
 def GPU(function):
     def borrow(*given):
         def run():
+            torch.cuda.is_available = really
             os.environ["GPU"] = "borrowed"
             try:
                 for value in function(*given):
@@ -47,9 +51,14 @@ def GPU(function):
             except Exception as problem:
                 queue.put((False, type(problem).__name__))
 
+        def start():
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()
+
         fork = multiprocessing.get_context("fork")
         queue = fork.SimpleQueue()
-        fork.Process(target=run).start()
+        fork.Process(target=start).start()
         while (answer := queue.get())[0]:
             yield answer[1]
         if answer[0] is False:
@@ -222,30 +231,37 @@ assert not {{"torch", "gradio"}} & sys.modules.keys()
 
 
 def test_a_gpu_is_borrowed_where_there_is_one_to_borrow(tmp_path: Path) -> None:
-    """The package ``spaces`` is used on ZeroGPU alone: there a marked function runs in a process of its own, from which
-    only what can be pickled comes back. The real one needs the Hub's scheduler; this one has a GPU at all times."""
+    """On ZeroGPU a marked function runs in a process of its own, from which only what can be pickled comes back; everywhere
+    else torch says that there is a GPU, and fails when it is used. The real package needs the Hub's scheduler."""
     (tmp_path / "spaces.py").write_text(SCHEDULER)
     code = """
-import os, sys
+import os
 from stzoo.errors import InputError
 from stzoo.ui.gpu import borrows_gpu
+from stzoo.ui.limits import limits
+from stzoo.ui.running import Runner
 
 @borrows_gpu
 def half(number):
     if number % 2:
         raise InputError(f"{number} is odd", "Give an even one")
+    if number < 0:
+        raise KeyError("some detail")
     yield number // 2, os.environ.get("GPU")
 
-print(*half(42), "spaces" in sys.modules, half.__name__)
-try:
-    list(half(7))
-except InputError as problem:
-    print(problem.remedy)
+print(*half(42), half.__name__)
+for number in (7, -2):
+    try:
+        list(half(number))
+    except Exception as problem:
+        print(isinstance(problem, InputError), problem)
+done = Runner(limits({})).predict("espcn-x2", [__import__("numpy").zeros((3, 8, 8), "float32")], {})
+print(done.device, done.prediction.image.shape)
 """
     path = os.pathsep.join([str(tmp_path), *sys.path])
-    assert run_python(["-c", code], PYTHONPATH=path).stdout == "(21, None) False half\nGive an even one\n"
-    borrowed = run_python(["-c", code], PYTHONPATH=path, SPACES_ZERO_GPU="true")
-    assert borrowed.stdout == "(21, 'borrowed') True half\nGive an even one\n", borrowed.stderr
+    done = run_python(["-c", code], PYTHONPATH=path, SPACES_ZERO_GPU="true")
+    lines = ["(21, 'borrowed') half", "True 7 is odd. Give an even one", "False 'some detail'"]
+    assert done.stdout.splitlines() == [*lines, "cpu (float32) (3, 16, 16)"], done.stderr
 
 
 # --- uploading --------------------------------------------------------------------------------------------------------
@@ -332,9 +348,15 @@ def test_refusals_are_explained(hub: HubServer, exported: Path, tmp_path: Path) 
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
+GROUPS: dict[str, list[str]] = {}
+"""The Spaces by what they require."""
+for _folder in sorted(SPACES.iterdir()):
+    GROUPS.setdefault((_folder / "requirements.txt").read_text(), []).append(_folder.name)
+
+
 @contextmanager
-def started(environment: Environment, folder: Path) -> Iterator[str]:
-    """The app, run as a Space runs it, in its folder; gives its address."""
+def started(environment: Environment, folder: Path) -> Iterator[Callable[[], str]]:
+    """The app, run as a Space runs it, in its folder; gives what waits for its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -345,56 +367,66 @@ def started(environment: Environment, folder: Path) -> Iterator[str]:
     with log.open("w") as output:
         command = [str(environment.python), "app.py"]
         process = subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        deadline = time.monotonic() + 90
+
+    def address() -> str:
+        deadline = time.monotonic() + 120
         while f":{port}" not in log.read_text():
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
+        return f"http://127.0.0.1:{port}"
+
+    try:
+        yield address
     finally:
         process.terminate()
         process.wait(20)
 
 
-@pytest.mark.parametrize("task", sorted(path.name for path in SPACES.iterdir()))
-def test_a_space_runs_where_only_its_requirements_are(task: str, built: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tasks", GROUPS.values(), ids=",".join)
+def test_spaces_run_where_only_their_requirements_are(tasks: list[str], built: Path, tmp_path: Path) -> None:
     """Wheels of this repository stand in for the index; torch, gradio and what else there is come from the tests' own
-    environment, if their versions are those that the Space asks for. Predictions are those of ``predict``, bit by bit."""
-    folder = Path(shutil.copytree(SPACES / task, tmp_path / "space"))
+    environment, if their versions are those that the Spaces ask for. Those with the same requirements run side by side."""
+    folders = [Path(shutil.copytree(SPACES / task, tmp_path / task / "space")) for task in tasks]
     environment = Environment(tmp_path / "environment", editable=False)
-    lines = (folder / "requirements.txt").read_text().splitlines()
+    lines = (folders[0] / "requirements.txt").read_text().splitlines()
     wanted = [Requirement(line).name.replace("-", "_") for line in lines if line and line[0] not in "#-"]
-    environment.install(*(wheel for name in wanted for wheel in built.glob(f"{name}-[0-9]*.whl")))
-    environment.pip("install", "--no-index", "--requirement", folder / "requirements.txt")
-    code = "import stzoo; from importlib.metadata import version; answer = stzoo.__file__, version('gradio')"
-    place, gradio = environment.ask(code, folder=folder)
-    assert place.startswith(str(tmp_path))
-    assert gradio == front_matter((folder / "README.md").read_text())["sdk_version"]
+    found = [wheel for name in wanted for wheel in built.glob(f"{name}-[0-9]*.whl")]
+    environment.pip("install", "--no-index", "--no-compile", *found, "--requirement", folders[0] / "requirements.txt")
+    with ExitStack() as apps:
+        waiting = [apps.enter_context(started(environment, folder)) for folder in folders]
+        code = "import stzoo; from importlib.metadata import version; answer = stzoo.__file__, version('gradio')"
+        place, gradio = environment.ask(code, folder=folders[0])
+        assert place.startswith(str(tmp_path))
+        for task, folder, address in zip(tasks, folders, waiting, strict=True):
+            assert gradio == front_matter((folder / "README.md").read_text())["sdk_version"]
+            predicts(task, address(), folder.parent)
 
-    with started(environment, folder) as address:
-        client = Client(address, verbose=False, download_files=str(tmp_path / "downloads"), analytics_enabled=False)
-        assert client.config["analytics_enabled"] is False
-        for model in filter(lambda item: not item.source, stzoo.models(task=task)):
-            predictor = stzoo.load(model.name)
-            given = []
-            for field in (item for item in predictor.task.inputs if not item.optional):
-                ending = ".npz" if ".npz" in field.suffixes else field.suffixes[0]
-                given.append(tmp_path / f"{model.name}-{field.name}{ending}")
-                field.write(field.sample(predictor.requirements), given[-1])
-            endpoint = "/predict_" + re.sub("[-.]", "_", model.name)
-            files = [[handle_file(path)] if path.suffix == ".zip" else handle_file(path) for path in given]
-            received = client.predict(*files, api_name=endpoint)
-            received = [received] if len(predictor.task.outputs) == 1 else received
-            expected = predictor.predict(*given)
-            for field, path in zip(predictor.task.outputs, received, strict=True):
-                if field.name not in expected:
-                    assert path is None, f"{field.name} of {model.name} was not asked for"
-                    continue
-                if not field.suffixes:  # a plain value
-                    assert field.read(path, predictor.requirements) == pytest.approx(expected[field.name])
-                    continue
-                with np.load(path) if Path(path).suffix == ".npz" else nullcontext({}) as arrays:
-                    alone = list(arrays.values()) if len(arrays) == 1 else ()
-                array = alone[0] if alone else np.asarray(field.read(path, predictor.requirements))
-                np.testing.assert_array_equal(array, np.asarray(expected[field.name]), f"{field.name} of {model.name}")
-                assert array.std() > 0 or predictor.requirements.classes  # there may be nothing in a picture
+
+def predicts(task: str, address: str, folder: Path) -> None:
+    """A running Space gives the predictions of ``predict``, bit by bit, of each of its models."""
+    client = Client(address, verbose=False, download_files=str(folder / "downloads"), analytics_enabled=False)
+    assert client.config["analytics_enabled"] is False
+    for model in filter(lambda item: not item.source, stzoo.models(task=task)):
+        predictor = stzoo.load(model.name, device="cpu")
+        given = []
+        for field in (item for item in predictor.task.inputs if not item.optional):
+            ending = ".npz" if ".npz" in field.suffixes else field.suffixes[0]
+            given.append(folder / f"{model.name}-{field.name}{ending}")
+            field.write(field.sample(predictor.requirements), given[-1])
+        endpoint = "/predict_" + re.sub("[-.]", "_", model.name)
+        files = [[handle_file(path)] if path.suffix == ".zip" else handle_file(path) for path in given]
+        received = client.predict(*files, api_name=endpoint)
+        received = [received] if len(predictor.task.outputs) == 1 else received
+        expected = predictor.predict(*given)
+        for field, path in zip(predictor.task.outputs, received, strict=True):
+            if field.name not in expected:
+                assert path is None, f"{field.name} of {model.name} was not asked for"
+                continue
+            if not field.suffixes:  # a plain value
+                assert np.array_equal(field.read(path, predictor.requirements), expected[field.name])
+                continue
+            with np.load(path) if Path(path).suffix == ".npz" else nullcontext({}) as arrays:
+                alone = list(arrays.values()) if len(arrays) == 1 else ()
+            array = alone[0] if alone else np.asarray(field.read(path, predictor.requirements))
+            np.testing.assert_array_equal(array, np.asarray(expected[field.name]), f"{field.name} of {model.name}")
+            assert array.std() > 0 or predictor.requirements.classes  # there may be nothing in a picture

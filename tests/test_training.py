@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,14 @@ def weights(run: Run, which: str = "last") -> dict[str, torch.Tensor]:
 
 def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def forget(run: Run, step: int) -> None:
+    """As if it had been killed just after the checkpoint of this step."""
+    for checkpoint in (run.folder / "checkpoints").iterdir():
+        if checkpoint.name > f"step-{step:09d}":
+            shutil.rmtree(checkpoint)
+    run.update(status="running")
 
 
 def test_a_folder_of_clips_to_a_model(videos: Path, tmp_path: Path, cli: Cli) -> None:
@@ -171,7 +181,7 @@ def test_early_stopping(videos: Path, tmp_path: Path) -> None:
     assert run.record["step"] == 4 and run.record["status"] == "finished"
 
 
-def test_precision_compile_and_layout(videos: Path, tmp_path: Path) -> None:
+def test_precision_and_layout(videos: Path, tmp_path: Path) -> None:
     run = finetune("tau", videos, tmp_path / "bf16", **FAST | {"precision": "bf16", "channels_last": True})
     plain = finetune("tau", videos, tmp_path / "plain", **FAST)
     assert all(value.dtype == torch.float32 for value in weights(run).values() if value.is_floating_point())
@@ -179,11 +189,28 @@ def test_precision_compile_and_layout(videos: Path, tmp_path: Path) -> None:
     assert not equal(weights(run), weights(plain))
 
 
-def test_data_that_arrives_as_a_stream(videos: Path, tmp_path: Path) -> None:
-    run = finetune("tau", str(videos), tmp_path / "run", **FAST | {"streaming": True, "steps": 6})
-    assert run.record["status"] == "finished" and run.record["epochs"] is None
+def test_data_that_arrives_as_a_stream(toys: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """No copy is made of any part of it, and it goes on with the very sample it had come to."""
+    data = tmp_path / "data"
+    features = datasets.Features({key: datasets.Array3D((1, 4, 4), "float32") for key in PAIRS[0]})
+    for split, pairs in (("train", PAIRS), ("validation", PAIRS[:3])):
+        (data / split).mkdir(parents=True)
+        datasets.Dataset.from_list(pairs, features=features).to_parquet(data / split / "0.parquet")
+    stream = TOY | {"streaming": True, "shuffle_buffer": 3, "steps": 7, "keep": 9}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.DatasetBuilder, "download_and_prepare", lambda *_, **__: pytest.fail("copied"))
+        whole, half = (finetune("plain", data, tmp_path / name, **stream) for name in ("whole", "half"))
+        assert whole.record["epochs"] is None and whole.record["validation"]["examples"] == 3
+        forget(half, 4)
+        assert equal(weights(whole), weights(finetune(output=half.folder, resume=True)))
+    assert "passes over the first 8 samples" in caplog.text
     with pytest.raises(errors.ConfigError, match="length of a stream"):
-        finetune("tau", str(videos), tmp_path / "other", **FAST | {"streaming": True, "steps": None})
+        finetune("plain", data, tmp_path / "other", **stream | {"steps": None})
+    (data / "validation").rename(tmp_path / "later")
+    with pytest.raises(errors.SplitMissing, match="nothing can be held out of a stream. Give validation data"):
+        finetune("plain", data, tmp_path / "other", **stream)
+    other = finetune("plain", data, tmp_path / "other", **stream | {"validation": str(tmp_path / "later")})
+    assert other.record["best"] == whole.record["best"]
 
 
 def test_worker_processes_change_nothing(videos: Path, tmp_path: Path) -> None:
@@ -191,6 +218,54 @@ def test_worker_processes_change_nothing(videos: Path, tmp_path: Path) -> None:
     one = finetune("tau", videos, tmp_path / "one", **options)
     two = finetune("tau", videos, tmp_path / "two", **options | {"workers": 2})
     assert equal(weights(one), weights(two))
+
+
+def test_the_network_is_compiled_and_evaluations_are_not(
+    toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, compile_module = [], torch.nn.Module.compile
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        calls.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_module(self, backend=backend))
+    compiled = finetune("plain", PAIRS, tmp_path / "compiled", **TOY | {"compile": True})
+    assert len(calls) == 1
+    assert equal(weights(compiled), weights(finetune("plain", PAIRS, tmp_path / "plain", **TOY)))
+
+
+def test_any_tracker_by_name(toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes what Accelerate says of trackers and no more; Accelerate's own has a picture too."""
+    from accelerate import tracking
+
+    told: list[Any] = []
+
+    class Diary(tracking.GeneralTracker):
+        name, requires_logging_directory, tracker = "diary", False, None
+
+        def __init__(self, run_name: str, **options: Any) -> None:
+            super().__init__()
+
+        def store_init_configuration(self, values: dict[str, Any]) -> None:
+            told.append(values)
+
+        def log(self, values: dict[str, Any], step: int | None = None, **options: Any) -> None:
+            told.append((step, values))
+
+        def log_images(self, values: dict[str, Any], step: int | None = None) -> None:
+            told.append((step, [picture.shape[-1] for picture in values["predictions"]]))
+
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "diary", Diary)
+    options = TOY | {"steps": 1, "pictures": 1, "trackers": ["diary", "tensorboard"]}
+    run = finetune("plain", PAIRS, tmp_path / "run", **options)
+    assert told[0]["batch_size"] == "2" and (1, [3]) in told
+    assert {"loss", "lr", "validation/error"} <= {name for entry in told[1:] for name in entry[1]}
+    assert list((run.folder / "tensorboard").rglob("events*"))
+    with pytest.raises(errors.DependencyMissing, match="pip install clearml"):
+        finetune("plain", PAIRS, tmp_path / "other", **options | {"trackers": ["clearml"]})
+    assert not (tmp_path / "other").exists()
+    finetune("plain", PAIRS, tmp_path / "other", **TOY | {"precision": "bf16"})  # nothing is left of the refused one
 
 
 # --- recipes ----------------------------------------------------------------------------------------------------------

@@ -96,6 +96,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "an unknown metric": ({"monitor": "fid"}, errors.ConfigError, "no metric 'fid'"),
     "an unknown option of the task": ({"options": {"horizont": 3}}, errors.ConfigError, "'horizon'"),
     "nothing is called so": ({"freeze": ["encoder.*"]}, errors.ConfigError, "no parameter is called 'encoder.*'"),
+    "nothing is slower": ({"lr_scale": {"encoder.*": 0.1}}, errors.ConfigError, "lr_scale: no parameter is called 'encoder.*'"),
     "everything frozen": ({"freeze": ["*"]}, errors.ConfigError, "every parameter is frozen"),
     "a negative factor": ({"lr_scale": {"enc.*": -1}}, errors.ConfigError, "lr_scale['enc.*']=-1"),
     "an unknown tracker": ({"trackers": ["tensorbord"]}, errors.ConfigError, "tensorbord"),
@@ -161,6 +162,17 @@ def test_folders_that_cannot_be_trained_into(tmp_path: Path) -> None:
         open_folder(tmp_path / "huge", False, 10**18)
 
 
+def test_what_a_run_left_that_never_began_is_no_hindrance(tmp_path: Path) -> None:
+    """Killed before there was a record, between the files that a run begins with."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in (".lock", "config.yaml", ".environment-x1.json"):
+        (folder / name).write_text("half")
+    assert finetune("tau", good(tmp_path / "data"), folder, **FAST | {"steps": 1}).record["status"] == "finished"
+    with pytest.raises(errors.ConfigError, match="already holds a run"):
+        open_folder(folder, False, 0)
+
+
 def test_a_run_is_not_mixed_with_another(tmp_path: Path) -> None:
     data, out = good(tmp_path / "data"), tmp_path / "run"
     finetune("tau", data, out, **FAST | {"steps": 2})
@@ -176,6 +188,13 @@ def test_a_run_is_not_mixed_with_another(tmp_path: Path) -> None:
         with pytest.raises(errors.ConfigError) as caught:
             finetune(**{"model": "tau", "data": data, "output": out} | given)
         assert message in str(caught.value)
+    [state] = (out / "checkpoints").glob("*/stzoo.pt")
+    whole = state.read_bytes()
+    for content in (b"", whole[:100]):
+        state.write_bytes(content)
+        with pytest.raises(errors.TrainingFailed, match=r"step-000000002 cannot be read .* Remove it, to go on from"):
+            finetune(output=out, resume=True)
+    state.write_bytes(whole)
     lock = open_folder(out, True, 0)
     with pytest.raises(errors.ConfigError, match="in use by another process"):
         finetune(output=out, resume=True)

@@ -23,7 +23,8 @@ from PIL import Image
 
 import stzoo
 from stzoo import errors, media, registry
-from stzoo.spec import Model, Requirements
+from stzoo.requirements import Requirements
+from stzoo.spec import Model
 
 gradio_client = pytest.importorskip("gradio_client", reason="demos need gradio: pip install 'stzoo[demo]'")
 
@@ -124,6 +125,7 @@ def serve() -> Iterator[Any]:
 
     yield start
     for blocks in running:
+        blocks.server.force_exit = True  # clients keep a stream open, for whose end it would wait
         blocks.close(verbose=False)
 
 
@@ -174,22 +176,19 @@ def test_endpoints_are_documented_with_the_tasks_names_types_and_defaults(tmp_pa
     assert list(described["named_endpoints"]) == ["/predict_tau_mmnist"]
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "said"),
-    [
-        ("clip.npz", {"horizon": -1}, "must be a whole number from 1 to 10000"),
-        ("clip.npz", {"horizon": "many"}, "must be a whole number"),
-        ("text.mp4", {}, "cannot be decoded as a video"),
-        ("short.npz", {}, "4 frames, the model needs 10"),
-        ("long.npz", {}, "this demo takes 20"),
-        ("large.npz", {}, "million pixels, this demo takes 0.1"),
-        ("large.gif", {}, "million pixels, this demo takes 0.1"),
-    ],
+REFUSED = (
+    ("clip.npz", {"horizon": -1}, "must be a whole number from 1 to 10000"),
+    ("clip.npz", {"horizon": "many"}, "must be a whole number"),
+    ("text.mp4", {}, "cannot be decoded as a video"),
+    ("short.npz", {}, "4 frames, the model needs 10"),
+    ("long.npz", {}, "this demo takes 20"),
+    ("large.npz", {}, "million pixels, this demo takes 0.1"),
+    ("large.gif", {}, "million pixels, this demo takes 0.1"),
 )
-def test_what_is_wrong_is_told_in_a_sentence(
-    tmp_path: Path, serve: Any, name: str, options: dict[str, Any], said: str
-) -> None:
-    clip(tmp_path)
+"""Files, options, and what is said of them."""
+
+
+def test_what_is_wrong_is_told_in_a_sentence(tmp_path: Path, serve: Any) -> None:
     clip(tmp_path, 4).rename(tmp_path / "short.npz")
     clip(tmp_path, 21).rename(tmp_path / "long.npz")
     np.savez(tmp_path / "large.npz", np.zeros((10, 200, 200), np.uint8))
@@ -197,11 +196,12 @@ def test_what_is_wrong_is_told_in_a_sentence(
     clip(tmp_path)
     (tmp_path / "text.mp4").write_text("no film")
     visitor = client(serve(stzoo.demo("tau-mmnist", max_frames=20, max_pixels=0.1)), tmp_path)
-    file = gradio_client.handle_file(tmp_path / name)
-    with pytest.raises(Exception, match=said) as told:
-        visitor.predict(file, api_name="/predict_tau_mmnist", **options)
-    assert "Traceback" not in str(told.value)
-    assert str(tmp_path) not in str(told.value)
+    for name, options, said in REFUSED:
+        file = gradio_client.handle_file(tmp_path / name)
+        with pytest.raises(Exception, match=said) as told:
+            visitor.predict(file, api_name="/predict_tau_mmnist", **options)
+        assert "Traceback" not in str(told.value)
+        assert str(tmp_path) not in str(told.value)
 
 
 def test_a_prediction_that_takes_too_long_or_is_stopped_ends(tmp_path: Path) -> None:
@@ -277,6 +277,42 @@ def test_a_page_predicts_its_examples_and_gives_the_code_that_does(
     exact = next(file for file in files if file.endswith(".npz"))
     with np.load(exact) as stored:
         assert np.array_equal(stored["video"], names["prediction"].video)
+    assert {file.name for file in Path().iterdir()} == {Path(example).name, "predicted-video.mp4"}  # none written over
+
+
+@pytest.mark.parametrize("model", [item for item in READY if item.weights], ids=lambda item: item.name)
+def test_a_bundled_model_has_an_example_of_its_own_with_a_licence(model: Model) -> None:
+    """Real data that the plugin ships; only where none may be given on, a pattern."""
+    from stzoo.ui.limits import limits
+    from stzoo.ui.subject import Subject
+
+    subject = Subject(model, limits({}), model.name)
+    needed = [item.field.name for item in subject.inputs if not item.field.optional]
+    if not needed or model.name in ("stunet-davis", "unet-camvid", "unet3d-brain"):
+        return
+    first = next(subject.examples())
+    assert "first test example (" in first.label
+    assert set(needed) <= first.values().keys()
+    assert first.truth is not None
+    if subject.task.metrics:
+        assert first.truth({})
+
+
+def test_a_scene_is_shown_without_asking_for_it() -> None:
+    """On its page; programs get what the task's declaration says."""
+    (entry,) = stzoo.demo("splat-cow").entries
+    from stzoo.ui.limits import limits
+    from stzoo.ui.page import _option
+    from stzoo.ui.subject import Subject
+
+    subject = Subject(entry.model, limits({}), entry.name)
+    held = [_option(subject, item).value for item in subject.options]
+    chosen = {item.field.name: value for item, value in zip(subject.options, held, strict=True)}
+    assert chosen["scene"] == "True" and chosen["depth"] == "False"
+    code = subject.code(entry.name, [*(None for _ in subject.inputs), *held])
+    assert "predict(scene=True)" in code
+    assert 'save("predicted-scene.ply", "scene")' in code
+    assert "depth" not in code
 
 
 def compared(values: list[Any]) -> tuple[str, dict[str, str], list[dict[str, Any]]]:
@@ -459,7 +495,8 @@ def test_a_gallery_of_2000_models_makes_pages_when_they_are_visited_and_loads_no
     )
     with np.load(answer) as stored:
         assert np.array_equal(stored["video"], stzoo.load("tau-mmnist", device="cpu").predict(clip(tmp_path)).video)
-    assert httpx.get(f"{url}model/nothing/", trust_env=False).status_code == 404
+    for path in ("model/nothing/", "model/many_1999/gradio_api/file=/etc/passwd", "model/..%2f..%2fetc/passwd"):
+        assert httpx.get(url + path, trust_env=False).status_code in (403, 404)
 
 
 def test_pages_that_nobody_visited_for_longest_are_given_up_and_made_anew(
@@ -474,13 +511,21 @@ def test_pages_that_nobody_visited_for_longest_are_given_up_and_made_anew(
     blocks = stzoo.demo()
     url = serve(blocks)
     pages = blocks.app.router.routes[0].app
-    queues = []
+    queues: list[Any] = []
+    sent: list[str] = []
     for number in (1, 2, 1, 3, 1, 2):
         assert httpx.get(f"{url}model/many_{number}/", trust_env=False, timeout=60).status_code == 200
-        queues.append(pages.made[f"many_{number}"]._queue)
+        page = pages.made[f"many_{number}"][0]
+        queues.append(page._queue)
+        assert page.state_holder.capacity == gallery.SESSIONS
+        assert page.limiter.total_tokens > blocks.limits["concurrency"], "pages could wait for each other forever"
+        if number == 2:
+            files = {"files": (f"{len(queues)}.mp4", bytes(len(queues)))}
+            sent += httpx.post(f"{url}model/many_2/gradio_api/upload", files=files, trust_env=False, timeout=60).json()
     assert made == ["many-1", "many-2", "many-3", "many-2"]
     assert sorted(route.path for route in pages.router.routes) == ["/many_1", "/many_2"]
     assert [queue.stopped for queue in queues] == [False, True, False, True, False, False], "a queue still runs"
+    assert [Path(path).is_file() for path in sent] == [False, True], "what visitors sent outlives the page"
     answer = client(f"{url}model/many_2/", tmp_path).predict(
         gradio_client.handle_file(clip(tmp_path)), api_name="/predict_many_2"
     )
@@ -488,16 +533,20 @@ def test_pages_that_nobody_visited_for_longest_are_given_up_and_made_anew(
         assert stored["video"].shape == (10, 1, 64, 64)
 
 
-def test_the_gallery_is_filtered(crowd: None) -> None:
+def test_the_gallery_is_filtered(crowd: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stzoo.ui.gallery.Thumbnails.of", lambda *_: ({}, False))  # no predictions in the background
     show = handler(stzoo.demo(), "narrow")
 
     def names(*filters: str) -> str:
         return str(show(*filters)[0])
 
     assert f"{2000 + len(READY)} models, the first 48" in names("", "any", "any", "any")
-    free = [item for item in READY if "-nc-" not in item.license]
+    free = [item for item in READY if "-nc-" not in item.license and item.license not in ("", "unknown", "other")]
     assert 0 < len(free) < len(READY)
     assert f">{len(free)} models" in names("", "any", "any", "commercial use allowed")
+    assert f">{2000 + sum(item.license == 'cc-by-nc-4.0' for item in READY)} models" in names(
+        "", "any", "any", "cc-by-nc-4.0"
+    )
     assert "1 model<" in names("many-1999 mnist", "video-prediction", "video-prediction", "any").replace(
         "1 model</p", "1 model<"
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from stzoo import Architecture, Model, Task, api
+from stzoo import Architecture, Model, Task, api, origins
 from stzoo.errors import WeightsUnavailable
 from stzoo.fields import Field, Image, Number
 from stzoo.predictor import LoadReport, Partial, Pipeline, Predictor
@@ -103,11 +103,11 @@ def test_who_stops_watching_stops_the_work(predictor: Predictor) -> None:
 def test_only_networks_without_tensors_load_without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def origin(build: str) -> Any:
         architecture = Architecture("d", "drawing", build)
-        return api._Origin("d", architecture, {}, lambda: None, Model("d", "d"))  # type: ignore[arg-type, return-value]
+        return origins.Origin("d", architecture, {}, lambda: None, Model("d", "d"))  # type: ignore[arg-type, return-value]
 
     monkeypatch.setattr(api.registry(), "task_of", lambda spec: TASK)
     made = api._without_weights(origin("test_watch:Nothing"), {})
     assert made and made.report.source == "none" and made.spec and made.spec.name == "d"
     assert api._without_weights(origin("torch.nn:PReLU"), {}) is None
     with pytest.raises(WeightsUnavailable, match="has no weights yet"):
-        api._zoo_origin(Model("splat", "scene-fit", task="reconstruction"), None, None, None).locate()
+        origins._zoo_origin(Model("splat", "scene-fit", task="reconstruction"), None, None, None).locate()

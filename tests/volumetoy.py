@@ -5,8 +5,7 @@ PYTEST_DONT_REWRITE: there are no assertions here.
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
+from toyplugin import Toy
 
 SOURCE = """
 from stzoo import Architecture, Model, Requirements, Task, Weights, hookimpl
@@ -51,19 +50,4 @@ class Find(Pipeline):
         return {name: Grid(output.astype(np.uint8), scan.affine, scan.axes) for name, output in outputs.items()}
 """
 
-
-def write(site: Path) -> None:
-    """Put the plugin into a folder that is on the path."""
-    import torch
-    from safetensors.torch import save
-
-    content = save({"gain": torch.ones(1)})
-    package, info = site / "acme_volumes", site / "acme_volumes-1.0.dist-info"
-    (package / "weights").mkdir(parents=True)
-    info.mkdir()
-    (package / "weights/net.safetensors").write_bytes(content)
-    source = SOURCE.replace("SHA256", hashlib.sha256(content).hexdigest()).replace("SIZE", str(len(content)))
-    (package / "__init__.py").write_text(source)
-    (package / "net.py").write_text(NET)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-volumes\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[stzoo]\nacme-volumes = acme_volumes\n")
+TOY = Toy("acme_volumes", SOURCE, NET)

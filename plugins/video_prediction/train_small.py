@@ -31,8 +31,8 @@ SIMVP = (
     "model_config.N_T=6 model_config.mlp_ratio=4.0"
 )
 RADAR = (
-    "--steps 1200 --batch-size 4 --evaluate-every 60 --precision bf16 --channels-last true --lr 1e-3 --seed 0 "
-    "--set recipe.crop=64"
+    "--steps 1200 --batch-size 4 --evaluate-every 100 --monitor mae --precision bf16 --channels-last true --lr 1e-3 --seed 0 "
+    "--set recipe.crop=64 recipe.mae=1"
 )
 SYSTEMS = {
     "simvp-mmnist": f"simvp {FROM_SCRATCH} {SIMVP}",

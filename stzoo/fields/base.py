@@ -13,13 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image as PILImage
 
-    from stzoo.fields.values import Value
-    from stzoo.spec import Requirements
-
-
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v")
-ARRAYS = (".npy", ".npz")
+    from stzoo.requirements import Requirements
 
 
 def suggestion(name: str, known: Sequence[str]) -> str:
@@ -106,3 +100,31 @@ class Field:
     def write(self, value: Any, path: Path, **options: Any) -> None:
         """Write the value in the format that ``path``'s ending names; raises MediaError."""
         raise SpecError(f"{type(self).__name__} {self.name!r} has no write()")
+
+
+@dataclass(frozen=True)
+class Value(Field):
+    """A plain value with a default; ``parse`` checks it."""
+
+    default: Any = None
+    ui: ClassVar[str] = "stzoo.ui.components:TextWidget"
+
+    def accepted(self) -> str:
+        """What is accepted, in words that follow "must be"."""
+        raise SpecError(f"{type(self).__name__} {self.name!r} has no accepted()")
+
+    def parse(self, value: Any) -> Any:
+        """The checked value; raises ValueError saying what is accepted. Text is converted, as it comes from a shell."""
+        raise SpecError(f"{type(self).__name__} {self.name!r} has no parse()")
+
+    def read(self, value: Any, requirements: Requirements, **options: Any) -> Any:
+        return self.parse(value)
+
+    def preview(self, value: Any) -> PILImage:
+        """Its text, on white."""
+        from PIL import Image, ImageDraw, ImageFont
+
+        text, font = self.told(value), ImageFont.load_default(size=20)
+        picture = Image.new("RGB", (max(320, int(font.getlength(text)) + 24), 40), (255, 255, 255))
+        ImageDraw.Draw(picture).text((12, 20), text, fill=(20, 20, 20), font=font, anchor="lm")
+        return picture

@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stzoo.errors import SpecError
-from stzoo.fields.base import ARRAYS, Field
+from stzoo.fields.base import Field, Value
 from stzoo.fields.pictures import RESIZE
-from stzoo.fields.values import Number, Value
+from stzoo.fields.values import Number
+from stzoo.files import ARRAYS, PER_UNIT
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image as PILImage
 
-    from stzoo.spec import Requirements
-
-PER_UNIT = {"m": 1000.0, "disparity": 256.0, "relative": 65535.0}
-"""What a depth may be measured in, and how many of a 16-bit picture's numbers are one unit by default."""
+    from stzoo.requirements import Requirements
 
 
 @dataclass(frozen=True)

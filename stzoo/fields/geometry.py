@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
     from stzoo.media.geometry import Geometry
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 AXES = ("x", "y", "z", "-x", "-y", "-z")
 

@@ -29,8 +29,7 @@ class Map(Field):
     def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
         """The numbers, or a ``.png`` of :meth:`preview`."""
         from stzoo import media
-        from stzoo.fields.base import ARRAYS
-        from stzoo.files import atomic_path
+        from stzoo.files import ARRAYS, atomic_path
 
         with atomic_path(path) as temporary:
             if path.suffix.lower() in ARRAYS:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from stzoo.errors import InputError
-from stzoo.fields.base import ARRAYS, Field
-from stzoo.fields.pictures import RESIZE, Video
-from stzoo.fields.values import Value
+from stzoo.fields.base import Field, Value
+from stzoo.fields.pictures import RESIZE, Clip
+from stzoo.files import ARRAYS
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image as PILImage
 
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 _PICTURES = (".png", ".bmp", ".tif", ".tiff")
 
@@ -68,7 +66,7 @@ class Mask(Field):
 
 
 @dataclass(frozen=True)
-class VideoMask(Field):
+class VideoMask(Clip):
     """The class or object of each pixel of a clip: uint8 array (T, H, W); 255 means ignore.
 
     A longer one is cut as the clip is (:class:`~stzoo.fields.Video`), so that its frames stay those of the clip.
@@ -81,29 +79,17 @@ class VideoMask(Field):
     reads: ClassVar[tuple[str, ...]] = (".zip", *ARRAYS)
     frames: ClassVar[tuple[str, ...]] = _PICTURES
     features: ClassVar[tuple[str, ...]] = ("List(Image)",)
-    loading: ClassVar[tuple[Value, ...]] = Video.loading
     ui: ClassVar[str] = "stzoo.ui.masks:VideoMaskWidget"
 
-    def starts(self, value: Any, **options: Any) -> Sequence[int] | None:
+    def count(self, value: Any) -> int:
         from stzoo.media import masks
 
-        if not (frames := options.get("frames")):
-            return None
-        last = masks.count_masks(value, self.name) - frames
-        return range(0, max(last, 0) + 1, options.get("stride") or frames)
+        return masks.count_masks(value, self.name)
 
-    def read(self, value: Any, requirements: Requirements, **options: Any) -> np.ndarray:
-        from stzoo import media
+    def part(self, value: Any, requirements: Requirements, **part: Any) -> np.ndarray:
         from stzoo.media import masks
 
-        part = {key: options[key] for key in ("start", "frames", "size") if key in options}
-        clip = masks.read_masks(value, self.name, len(requirements.classes), **part)
-        wanted = requirements.frames_in or 1
-        if len(clip) < wanted:
-            raise InputError(f"{self.name}: {len(clip)} frames, the model needs {wanted}", "Give a longer clip")
-        clip = clip[len(clip) - wanted :] if requirements.frames_in else clip
-        media.check_size(clip, self.name, requirements)
-        return clip
+        return masks.read_masks(value, self.name, len(requirements.classes), **part)
 
     def sample(self, requirements: Requirements) -> np.ndarray:
         from stzoo.media import masks

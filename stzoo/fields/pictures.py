@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stzoo.errors import InputError
-from stzoo.fields.base import ARRAYS, IMAGES, VIDEOS, Field
-from stzoo.fields.values import Choice, Number, Size, Value
+from stzoo.fields.base import Field, Value
+from stzoo.fields.values import Choice, Number, Size
+from stzoo.files import ARRAYS, IMAGES, VIDEOS
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image as PILImage
 
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 RESIZE = Size("size", "Resize pictures to this height and width")
 
@@ -61,9 +62,44 @@ class Image(Field):
         media.write_image(value, path, **options)
 
 
+class Clip(Field):
+    """Frames, which come first in its arrays. A longer clip is cut to the last frames a network takes."""
+
+    loading: ClassVar[tuple[Value, ...]] = (
+        Number("frames", "Cut a longer clip into examples of this many frames", minimum=1, integer=True),
+        Number("stride", "Frames from the start of one such example to the next; else frames", minimum=1, integer=True),
+        RESIZE,
+    )
+
+    def count(self, value: Any) -> int:
+        """How many frames a value has, from headers: nothing is decoded where the format tells."""
+        raise NotImplementedError
+
+    def part(self, value: Any, requirements: Requirements, **part: Any) -> np.ndarray:
+        """The ``frames`` from ``start`` on, (T, ..., H, W), resized to ``size``; all of it without these."""
+        raise NotImplementedError
+
+    def starts(self, value: Any, **options: Any) -> Sequence[int] | None:
+        if not (frames := options.get("frames")):
+            return None
+        return range(0, max(self.count(value) - frames, 0) + 1, options.get("stride") or frames)
+
+    def read(self, value: Any, requirements: Requirements, **options: Any) -> np.ndarray:
+        from stzoo import media
+
+        part = {key: options[key] for key in ("start", "frames", "size") if key in options}
+        clip = self.part(value, requirements, **part)
+        wanted = requirements.frames_in or 1
+        if len(clip) < wanted:
+            raise InputError(f"{self.name}: {len(clip)} frames, the model needs {wanted}", "Give a longer clip")
+        clip = clip[len(clip) - wanted :] if requirements.frames_in else clip
+        media.check_size(clip, self.name, requirements)
+        return clip
+
+
 @dataclass(frozen=True)
-class Video(Field):
-    """A clip: float32 array (T, C, H, W), values in [0, 1]. A longer clip is cut to the last frames a network takes."""
+class Video(Clip):
+    """A clip: float32 array (T, C, H, W), values in [0, 1]."""
 
     suffixes: ClassVar[tuple[str, ...]] = (".mp4", ".gif", ".png", ".npy", ".npz")
     streamed: ClassVar[tuple[str, ...]] = (".mp4",)
@@ -76,32 +112,17 @@ class Video(Field):
     reads: ClassVar[tuple[str, ...]] = (*VIDEOS, ".gif", *ARRAYS)
     frames: ClassVar[tuple[str, ...]] = IMAGES
     features: ClassVar[tuple[str, ...]] = ("Video", "List(Image)")
-    loading: ClassVar[tuple[Value, ...]] = (
-        Number("frames", "Cut a longer clip into examples of this many frames", minimum=1, integer=True),
-        Number("stride", "Frames from the start of one such example to the next; else frames", minimum=1, integer=True),
-        RESIZE,
-    )
     ui: ClassVar[str] = "stzoo.ui.components:VideoWidget"
 
-    def starts(self, value: Any, **options: Any) -> Sequence[int] | None:
+    def count(self, value: Any) -> int:
         from stzoo import media
 
-        if not (frames := options.get("frames")):
-            return None
-        last = media.count_frames(value, self.name) - frames
-        return range(0, max(last, 0) + 1, options.get("stride") or frames)
+        return media.count_frames(value, self.name)
 
-    def read(self, value: Any, requirements: Requirements, **options: Any) -> np.ndarray:
+    def part(self, value: Any, requirements: Requirements, **part: Any) -> np.ndarray:
         from stzoo import media
 
-        part = {key: options[key] for key in ("start", "frames", "size") if key in options}
-        clip = media.read_video(value, self.name, requirements.channels, **part)
-        wanted = requirements.frames_in or 1
-        if len(clip) < wanted:
-            raise InputError(f"{self.name}: {len(clip)} frames, the model needs {wanted}", "Give a longer clip")
-        clip = clip[len(clip) - wanted :] if requirements.frames_in else clip
-        media.check_size(clip, self.name, requirements)
-        return clip
+        return media.read_video(value, self.name, requirements.channels, **part)
 
     def sample(self, requirements: Requirements) -> np.ndarray:
         from stzoo import media

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image as PILImage
 
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 MOST = 1000
 """Prompts of one value, and points of one prompt."""

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stzoo.errors import InputError
-from stzoo.fields.base import ARRAYS, Field
-from stzoo.fields.values import Choice, Value
+from stzoo.fields.base import Field, Value
+from stzoo.fields.values import Choice
+from stzoo.files import ARRAYS
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
     from stzoo.media.series import TimeSeries
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 
 @dataclass(frozen=True)

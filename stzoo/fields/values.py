@@ -9,41 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from stzoo.errors import ConfigError, SpecError, StzooError
-from stzoo.fields.base import Field, suggestion
+from stzoo.errors import ConfigError, StzooError
+from stzoo.fields.base import Value, suggestion
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as PILImage
-
-    from stzoo.spec import Requirements
-
-
-@dataclass(frozen=True)
-class Value(Field):
-    """A plain value with a default; ``parse`` checks it."""
-
-    default: Any = None
-    ui: ClassVar[str] = "stzoo.ui.components:TextWidget"
-
-    def accepted(self) -> str:
-        """What is accepted, in words that follow "must be"."""
-        raise SpecError(f"{type(self).__name__} {self.name!r} has no accepted()")
-
-    def parse(self, value: Any) -> Any:
-        """The checked value; raises ValueError saying what is accepted. Text is converted, as it comes from a shell."""
-        raise SpecError(f"{type(self).__name__} {self.name!r} has no parse()")
-
-    def read(self, value: Any, requirements: Requirements, **options: Any) -> Any:
-        return self.parse(value)
-
-    def preview(self, value: Any) -> PILImage:
-        """Its text, on white."""
-        from PIL import Image, ImageDraw, ImageFont
-
-        text, font = self.told(value), ImageFont.load_default(size=20)
-        picture = Image.new("RGB", (max(320, int(font.getlength(text)) + 24), 40), (255, 255, 255))
-        ImageDraw.Draw(picture).text((12, 20), text, fill=(20, 20, 20), font=font, anchor="lm")
-        return picture
+    pass
 
 
 @dataclass(frozen=True)

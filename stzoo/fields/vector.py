@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stzoo.errors import InputError, MediaError
-from stzoo.fields.base import ARRAYS, Field
+from stzoo.fields.base import Field
+from stzoo.files import ARRAYS
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image as PILImage
 
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from stzoo.fields.base import ARRAYS, Field
+from stzoo.fields.base import Field
+from stzoo.files import ARRAYS
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image as PILImage
 
     from stzoo.media.volumes import Grid
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 _NIFTI = (".nii.gz", ".nii")
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from stzoo.errors import DependencyMissing, InputError, MediaError
-from stzoo.fields import ARRAYS, VIDEOS
-from stzoo.files import atomic_path
+from stzoo.files import ARRAYS, VIDEOS, atomic_path
 from stzoo.media.decoding import (
     array_shape,
     channels_first,
@@ -35,7 +34,7 @@ from stzoo.media.deep import png_deep
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

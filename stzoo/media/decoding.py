@@ -18,9 +18,7 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 
 from stzoo.errors import DependencyMissing, InputError, MediaError
-from stzoo.fields import ARRAYS, IMAGES, VIDEOS
-from stzoo.files import ending
-from stzoo.layout import natural
+from stzoo.files import ARRAYS, IMAGES, VIDEOS, ending, natural
 from stzoo.media.deep import decode_deep, is_deep
 
 if TYPE_CHECKING:

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stzoo.errors import InputError, MediaError
-from stzoo.fields import ARRAYS
-from stzoo.fields.depth import PER_UNIT
-from stzoo.files import atomic_path
+from stzoo.files import ARRAYS, PER_UNIT, atomic_path
 from stzoo.media import as_array, write_array
 from stzoo.media.colours import coloured, spread
 from stzoo.media.decoding import File, array_shape, file_of, load_array, opened_picture
@@ -20,7 +18,7 @@ from stzoo.media.decoding import File, array_shape, file_of, load_array, opened_
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 MOST = 65535
 """The largest number in a 16-bit picture."""

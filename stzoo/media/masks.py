@@ -16,15 +16,13 @@ import numpy as np
 
 from stzoo import media
 from stzoo.errors import InputError, MediaError
-from stzoo.fields import ARRAYS, IMAGES
-from stzoo.files import atomic_path
-from stzoo.layout import natural
+from stzoo.files import ARRAYS, IMAGES, atomic_path, natural
 from stzoo.media.decoding import File, array_shape, file_of, frame_files, load_array, opened_picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 IGNORE = 255
 """The number of pixels that nobody labelled."""

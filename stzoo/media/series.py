@@ -17,8 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from stzoo.errors import DependencyMissing, InputError, MediaError
-from stzoo.fields import ARRAYS
-from stzoo.files import atomic_path
+from stzoo.files import ARRAYS, atomic_path
 from stzoo.media.colours import CURVES
 from stzoo.media.decoding import File, file_of
 

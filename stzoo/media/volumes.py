@@ -17,15 +17,14 @@ import numpy as np
 
 from stzoo import media
 from stzoo.errors import DependencyMissing, InputError, MediaError
-from stzoo.fields import ARRAYS
-from stzoo.files import atomic_path, ending
+from stzoo.files import ARRAYS, atomic_path, ending
 from stzoo.media import masks
 from stzoo.media.decoding import File, array_shape, file_of, load_array
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 NIFTI = (".nii.gz", ".nii")
 INSIDE = "RAS"

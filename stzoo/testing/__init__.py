@@ -161,7 +161,7 @@ def stzoo_saved(stzoo_predictor: Predictor) -> Iterator[Predictor]:
         yield stzoo.load(folder, device="cpu")
 
 
-def samples(predictor: Predictor, size: tuple[int, int] | None = None) -> tuple[Any, ...]:
-    """The task's deterministic inputs, at another height and width where given."""
-    wanted = replace(predictor.requirements, native_size=size) if size else predictor.requirements
-    return predictor.task.sample(wanted)
+def samples(predictor: Predictor, size: tuple[int, ...] | None = None) -> tuple[Any, ...]:
+    """The task's deterministic inputs, at another height and width (of volumes: three sides) where given."""
+    needs = predictor.requirements
+    return predictor.task.sample(replace(needs, native_size=size) if size else needs)  # type: ignore[arg-type]

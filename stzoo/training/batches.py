@@ -20,7 +20,7 @@ from stzoo import errors
 if TYPE_CHECKING:
     from stzoo.data import Examples
     from stzoo.recipe import Recipe
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stzoo import files
+from stzoo import errors, files
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -49,6 +49,19 @@ def load_extra(checkpoint: Path) -> dict[str, Any]:
 
     state: dict[str, Any] = torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
     return state
+
+
+@contextmanager
+def readable(checkpoint: Path) -> Iterator[None]:
+    """Raise TrainingFailed naming the checkpoint where the block cannot read it."""
+    try:
+        yield
+    except Exception as problem:  # torch, safetensors and pickle each have their own
+        reason = next(iter(str(problem).splitlines()), "")
+        raise errors.TrainingFailed(
+            f"the checkpoint {checkpoint} cannot be read ({type(problem).__name__}: {reason})",
+            "Remove it, to go on from the one before",
+        ) from problem
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from stzoo import api, errors
-from stzoo.cards import source_text
 from stzoo.data import Examples, open_data
 from stzoo.fields import complete_values
+from stzoo.lineage import source_text
 from stzoo.predictor import LoadReport, Predictor
 from stzoo.recipe import Recipe
 from stzoo.spec import Architecture, Metric, load_reference
@@ -57,6 +57,8 @@ class Job:
         self.trained = start.report.source != "none"
         self.monitor = _monitor(task.metrics, options["monitor"], task.name)
         _freeze(start.module, options["freeze"])
+        if type(self.recipe).companions is Recipe.companions:  # they have parameters, too
+            _check_names(start.module, "lr_scale", options["lr_scale"])
         self.predictor = _as_result(start, request)
 
     # --- data ---------------------------------------------------------------------------------------------------------
@@ -82,6 +84,7 @@ class Job:
         }
         self.data_license = next((item.license for item in opened.values() if item.license), None)
         opened[roles[0]], held = self._held_out(opened[roles[0]], data[roles[0]])
+        held = held.first(options["evaluate_examples"]) if streaming else held
         if not len(held):
             raise errors.DatasetError(f"{held.name} ({held.split}) has nothing to evaluate on")
         limit = min(len(held), options["evaluate_examples"])
@@ -97,14 +100,16 @@ class Job:
     def _held_out(self, train: Examples, data: Any) -> tuple[Examples, Examples]:
         """The training examples, and those to evaluate on."""
         options, task, needs = self.options, self.predictor.task, self.predictor.requirements
-        asked = options["validation"]
+        asked, streaming = options["validation"], options["streaming"]
         try:
-            return train, open_data(asked or data, task, "validation", requirements=needs)
-        except errors.SplitMissing:
+            return train, open_data(asked or data, task, "validation", requirements=needs, streaming=streaming)
+        except errors.SplitMissing as problem:
             if asked:
-                return train, open_data(asked, task, requirements=needs)
-            if options["streaming"]:
-                raise
+                return train, open_data(asked, task, requirements=needs, streaming=streaming)
+            if streaming:
+                raise errors.SplitMissing(
+                    f"{problem.problem}, and nothing can be held out of a stream", "Give validation data"
+                ) from problem
         kept, held = train.hold_out(options["holdout"])
         log.info("%d of %d examples are held out for evaluation: the last ones", len(held), len(train))
         return kept, held
@@ -224,13 +229,17 @@ def _recipe(architecture: Architecture, options: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def _freeze(module: nn.Module, patterns: list[str]) -> None:
+def _check_names(module: nn.Module, option: str, patterns: Iterable[str]) -> None:
     names = [name for name, _ in module.named_parameters()]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise errors.ConfigError(
-                f"freeze: no parameter is called {pattern!r}", f"There are {', '.join(names[:5])} …"
+                f"{option}: no parameter is called {pattern!r}", f"There are {', '.join(names[:5])} …"
             )
+
+
+def _freeze(module: nn.Module, patterns: list[str]) -> None:
+    _check_names(module, "freeze", patterns)
     for name, parameter in module.named_parameters():
         if any(fnmatchcase(name, pattern) for pattern in patterns):
             parameter.requires_grad_(False)

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from stzoo import api, errors
+from stzoo import api, errors, files
 from stzoo.predictor import Predictor
+from stzoo.processes import leave
 from stzoo.recipe import Recipe
 from stzoo.training import batches, checkpoints
 from stzoo.training.job import Job, Progress
-from stzoo.training.launch import check_launcher
+from stzoo.training.launch import check_launcher, forget_accelerator, make_accelerator, tell_deepspeed
 from stzoo.training.request import make_request
 from stzoo.training.run import Run, now, open_folder
 from stzoo.training.watch import Watch
@@ -29,7 +30,7 @@ from stzoo.training.watch import Watch
 if TYPE_CHECKING:
     from torch.optim.lr_scheduler import LRScheduler
 
-    from stzoo.data import Source
+    from stzoo.sources import Source
 
 log = logging.getLogger("stzoo")
 
@@ -66,12 +67,14 @@ def finetune(
             "training needs the package accelerate", "Run: pip install 'stzoo[train]'"
         ) from None
     check_launcher()
-    trainer = _Trainer(Job(make_request(model, data, output, resume, config, options)))
+    job = Job(make_request(model, data, output, resume, config, options))
     try:
-        trainer.open()
-        return trainer.train()
+        with closing(_Trainer(job)) as trainer:
+            trainer.open()
+            with files.room(trainer.folder, "Free some space, then go on with --resume"):
+                return trainer.train()
     finally:
-        trainer.close()
+        forget_accelerator()
 
 
 class _Step(nn.Module):
@@ -95,13 +98,19 @@ class _Trainer:
         self.asked_to_stop = False
         self._flag: Tensor | None = None
         self._rates: dict[str, float] = {}
-        self.accelerator = _accelerator(self.folder, job.options, job.recipe)
+        self.accelerator = make_accelerator(self.folder, job.options, job.recipe)
         self.device = self.accelerator.device
         if self.recipe.grows and self.accelerator.num_processes > 1:
             raise errors.ConfigError("this recipe changes the sizes of parameters", "Run it in one process")
         for name in ("ema", "compile"):
             if self.recipe.grows and self.options[name]:
                 raise errors.ConfigError(f"{name} does not work where parameters change their sizes", "Leave it out")
+        if self.sharded and (self.recipe.closed_form or len(self.recipe.stages) > 1):
+            self._refuse_sharding("learns in stages or in one go")
+        if self.sharded and self.options["ema"] is not None and not self.accelerator.is_fsdp2:
+            raise errors.ConfigError(
+                "ema does not work with DeepSpeed or FSDP 1", "Leave it out, or set fsdp_version to 2"
+            )
 
     def open(self) -> None:
         """Open the data, then the folder; only then is anything written."""
@@ -119,8 +128,13 @@ class _Trainer:
             for name in ("best", "last"):
                 checkpoints.recover(self.folder / name)
         accelerator.wait_for_everyone()
-        if self.options["trackers"]:
+        try:
             accelerator.init_trackers("stzoo", config={key: str(value) for key, value in self.options.items()})
+        except Exception as problem:  # each has its own: no key, no server
+            raise errors.TrainingFailed(
+                f"the trackers {', '.join(self.options['trackers'])} cannot be started ({' '.join(str(problem).split())})",
+                "Set them up, then go on with --resume; or without them: --resume --trackers ''",
+            ) from problem
 
     def _build(self) -> None:
         """Put the networks where they are trained."""
@@ -131,12 +145,17 @@ class _Trainer:
         self.companions = {key: item.to(self.device) for key, item in self.recipe.companions(self.module).items()}
         self.average: Any = None
         if options["ema"] is not None:
-            if self.sharded:
-                raise errors.ConfigError("ema does not work with sharded weights", "Leave one of them out")
-            from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+            from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn, get_ema_multi_avg_fn
 
-            averaging = get_ema_multi_avg_fn(options["ema"])  # type: ignore[no-untyped-call]
-            self.average = AveragedModel(self.module, multi_avg_fn=averaging, use_buffers=True)
+            # Many tensors at once is faster, but sharded parameters and whole buffers do not mix.
+            averaging: dict[str, Any] = (
+                {"avg_fn": get_ema_avg_fn(options["ema"])}  # type: ignore[no-untyped-call]
+                if self.sharded
+                else {"multi_avg_fn": get_ema_multi_avg_fn(options["ema"])}  # type: ignore[no-untyped-call]
+            )
+            self.average = AveragedModel(self.module, use_buffers=True, **averaging).requires_grad_(False)
+            if self.sharded:  # as the network is, and saved with it
+                self.companions["average"] = self.average
         if options["compile"]:
             self.module.compile()
 
@@ -149,15 +168,24 @@ class _Trainer:
         accelerator.free_memory()
         pairs = [] if recipe.closed_form else recipe.optimizers(self.module, end - first)
         self.schedules: list[LRScheduler] = [schedule for _, schedule in pairs]
-        plugin = accelerator.state.deepspeed_plugin
-        if plugin is not None:  # told here, since no data loader is prepared that would tell it
-            plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = self.options["batch_size"]
+        if self.sharded and len(pairs) > 1:
+            self._refuse_sharding("has several optimizers")
+        if accelerator.state.deepspeed_plugin is not None:
+            tell_deepspeed(accelerator.state.deepspeed_plugin.deepspeed_config, self.options)
         step = _Step(self.module, recipe, self.companions)
         self.optimizers: list[Any]
         if recipe.closed_form:  # no gradients to be shared
             self.step_module, self.optimizers = accelerator.prepare_model(step, evaluation_mode=True), []
-        else:
+            return
+        try:
             self.step_module, *self.optimizers = accelerator.prepare(step, *(optimizer for optimizer, _ in pairs))
+        except ValueError as problem:  # of FSDP's or DeepSpeed's own configuration
+            raise errors.ConfigError(f"Accelerate cannot be set up so: {problem}") from problem
+
+    def _refuse_sharding(self, reason: str) -> None:
+        raise errors.ConfigError(
+            f"this recipe {reason}, which FSDP and DeepSpeed do not take", "Run it with torchrun, or in one process"
+        )
 
     @property
     def sharded(self) -> bool:
@@ -165,19 +193,28 @@ class _Trainer:
         return str(self.accelerator.distributed_type.value) in ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 
     def _current(self) -> Predictor | None:
-        """The predictor with the weights that count now; None on processes that have none."""
-        predictor = self.job.predictor
+        """The predictor with the weights that count now, calibrated; None on processes that have none."""
+        predictor, module = self.job.predictor, self._gathered() if self.sharded else self.module
+        if module is None:
+            return None
         if not self.sharded:
-            module = self.average.module if self.average is not None else self.module
+            module = self.average.module if self.average is not None else module
             self._share_buffers(module)
-            return replace(predictor, module=module, config=predictor.config | self.recipe.config(module))
+        current = replace(predictor, module=module.eval(), config=predictor.config | self.recipe.config(module))
+        self.recipe.calibrate(current, self.job.validation)
+        return replace(current, config=predictor.config | self.recipe.config(module))
+
+    def _gathered(self) -> nn.Module | None:
+        """The network with the weights of all processes, on the main one."""
         state = self.accelerator.get_state_dict(self.step_module)
         if not self.accelerator.is_main_process:
             return None
-        whole = api.create(predictor.architecture.name, device="cpu", **predictor.config)
-        own = {key.removeprefix("module."): value for key, value in state.items() if key.startswith("module.")}
-        whole.module.load_state_dict(own)
-        return replace(predictor, module=whole.module.to(self.device))
+        predictor, prefix = self.job.predictor, "module." if self.average is None else "companions.average.module."
+        whole = api.create(predictor.architecture.name, device="cpu", **predictor.config).module
+        whole.load_state_dict(
+            {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        )
+        return whole.to(self.device)
 
     def _share_buffers(self, module: nn.Module) -> None:
         """Give every process the main one's buffers: running statistics are of each process's own samples."""
@@ -213,7 +250,9 @@ class _Trainer:
         except KeyboardInterrupt:
             watch.record(status="interrupted")
             if self.accelerator.is_main_process:
-                log.warning("stopped. Go on with: stzoo finetune --output %s --resume", self.folder)
+                count = self.accelerator.num_processes
+                launched = f", on {count} processes as before" if count > 1 else ""
+                log.warning("stopped. Go on with: stzoo finetune --output %s --resume%s", self.folder, launched)
             raise
         except torch.OutOfMemoryError as problem:
             watch.record(status="failed")
@@ -222,7 +261,8 @@ class _Trainer:
                 "Lower batch_size and raise accumulate",
             ) from problem
         except BaseException:
-            watch.record(status="failed")
+            with suppress(errors.DiskFull):  # which may be why it failed
+                watch.record(status="failed")
             raise
         watch.record(status="finished", finished=now())
         return run
@@ -278,7 +318,9 @@ class _Trainer:
                         accelerator.backward(torch.stack(list(losses.values())).sum())
                     if accelerator.sync_gradients:
                         if options["clip"] is not None:
-                            accelerator.clip_grad_norm_(_parameters(optimizer), options["clip"])
+                            mine = {id(item) for item in _parameters(optimizer)}
+                            ordered = [item for item in self.step_module.parameters() if id(item) in mine]
+                            accelerator.clip_grad_norm_(ordered, options["clip"])  # it compares with the network's list
                         self._rates[f"lr{turn or ''}"] = optimizer.param_groups[0]["lr"]
                         optimizer.step()
                         if not accelerator.optimizer_step_was_skipped:
@@ -331,11 +373,7 @@ class _Trainer:
         self._checkpoint()
 
     def _evaluate(self) -> dict[str, float]:
-        if (current := self._current()) is not None:
-            current.module.eval()
-            self.recipe.calibrate(current, self.job.validation)
-            current = replace(current, config=current.config | self.recipe.config(current.module))
-        return self.watch.evaluate(current, sharded=self.sharded)
+        return self.watch.evaluate(self._current(), sharded=self.sharded)
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 
@@ -373,12 +411,14 @@ class _Trainer:
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
     def _checkpoint(self) -> None:
+        if self.sharded:  # it is not said whose buffers are written
+            self._share_buffers(self.step_module)
         state = {
             "progress": vars(self.watch.progress),
             "stage": self.stage,
             "processes": self.accelerator.num_processes,
             "schedules": [schedule.state_dict() for schedule in self.schedules],
-            "average": self.average and self.average.state_dict(),
+            "average": None if self.average is None or self.sharded else self.average.state_dict(),
             "recipe": self.recipe.state_dict(),
             "config": self.recipe.config(self.module),
         }
@@ -391,7 +431,8 @@ class _Trainer:
         found = checkpoints.find(self.folder / "checkpoints")
         if not found:
             return False
-        state, processes = checkpoints.load_extra(found[-1]), self.accelerator.num_processes
+        with checkpoints.readable(found[-1]):
+            state, processes = checkpoints.load_extra(found[-1]), self.accelerator.num_processes
         if state["processes"] != processes:
             log.warning(
                 "%s ran on %d processes and goes on with %d: no sample is lost or repeated, "
@@ -404,53 +445,31 @@ class _Trainer:
             self.job.rebuild(state["config"])
         self._build()
         self._prepare(state["stage"])
-        self.accelerator.load_state(str(found[-1]))
-        for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
-            schedule.load_state_dict(saved)
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.recipe.load_state_dict(state["recipe"])
+        with checkpoints.readable(found[-1]):
+            self.accelerator.load_state(str(found[-1]))
+            for schedule, saved in zip(self.schedules, state["schedules"], strict=True):
+                schedule.load_state_dict(saved)
+            if state["average"] is not None:
+                self.average.load_state_dict(state["average"])
+            self.recipe.load_state_dict(state["recipe"])
         self.watch.progress = Progress(**state["progress"])
         if self.accelerator.is_main_process:
             self.watch.run.rewind(self.watch.progress.step)
+            if self.job.stream is not None:
+                log.warning("the stream is read again and passes over the first %d samples", self.watch.progress.drawn)
         self.accelerator.wait_for_everyone()
         return True
 
     def close(self) -> None:
-        """Let go of folder, trackers and processes."""
-        self.accelerator.end_training()
+        """Let go of folder and trackers, and of the processes at exit: the next run of this one needs them again."""
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+        atexit.register(leave)
         if self.lock is not None:
             self.lock.release()
-        _forget_accelerator()
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------
-
-
-def _accelerator(folder: Path, options: Mapping[str, Any], recipe: Recipe) -> Any:
-    from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
-
-    unused = bool(recipe.without_gradient or options["freeze"]) or len(recipe.stages) > 1
-    try:
-        return Accelerator(
-            cpu=not torch.accelerator.is_available(),  # without it, torchrun on a CPU gives processes that know nothing of each other
-            mixed_precision=options["precision"],
-            gradient_accumulation_steps=options["accumulate"],
-            log_with=list(options["trackers"]) or None,
-            project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "tensorboard")),
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
-        )
-    except (ValueError, RuntimeError) as problem:
-        raise errors.ConfigError(f"Accelerate cannot be set up so: {problem}") from problem
-
-
-def _forget_accelerator() -> None:
-    """Let the next run of this process choose its own precision and accumulation: Accelerate keeps them for good."""
-    from accelerate.state import AcceleratorState, GradientState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def _checkpoint_size(module: nn.Module) -> int:

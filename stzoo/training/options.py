@@ -86,7 +86,7 @@ OPTIONS: dict[str, Value] = {
         Text("split", "The part of the data to train on", default="train"),
         Text("validation", "Data to evaluate on; default: the validation split, or the end of the training data", default=None),
         Number("holdout", "Share of the training data that is held out where there is no validation split", default=0.1, minimum=0.001, maximum=0.9),
-        Choice("streaming", "Read the data in order, for what does not fit on the disk", default=False, choices=(True, False)),
+        Choice("streaming", "Read the data in order, for what does not fit on the disk; every process reads all of it, and a run that goes on reads again what it had", default=False, choices=(True, False)),
         _whole("shuffle_buffer", "Examples to shuffle among when streaming", 1000),
         _whole("evaluate_every", "Steps between evaluations; default: ten evaluations", None),
         _whole("evaluate_examples", "Most examples of an evaluation", 64),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 RECORD = "run.json"
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
+ENVIRONMENT = "environment.json"
 LOCK = ".lock"
 FORMAT_VERSION = 1
 
@@ -114,7 +115,7 @@ def open_folder(folder: Path, resume: bool, needed: int) -> Any:
         _ = Run(folder).record
     elif (folder / RECORD).exists():
         raise errors.ConfigError(f"{folder} already holds a run", "Go on with --resume, or give another folder")
-    elif folder.exists() and (not folder.is_dir() or any(item.name != LOCK for item in folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or any(not _unfinished(item.name) for item in folder.iterdir())):
         raise errors.ConfigError(f"{folder} exists and is not an empty folder", "Give another folder")
     lock = filelock.FileLock(folder / LOCK)
     try:
@@ -128,10 +129,15 @@ def open_folder(folder: Path, resume: bool, needed: int) -> Any:
         raise errors.ConfigError(f"{folder} cannot be written ({problem.strerror})", "Give another folder") from problem
     if (free := shutil.disk_usage(folder).free) < needed:
         raise errors.DiskFull(
-            f"the run needs some {needed / 1e6:.0f} MB in {folder}, where {free / 1e6:.0f} MB are free",
+            f"the run needs some {needed / 1e6:.1f} MB in {folder}, where {free / 1e6:.1f} MB are free",
             "Free some space, keep fewer checkpoints, or give a folder on a larger disk",
         )
     return lock
+
+
+def _unfinished(name: str) -> bool:
+    """Whether it is what a run leaves that was killed before its record was written."""
+    return name in (CONFIG, ENVIRONMENT) or name.startswith(".")
 
 
 def environment(processes: int, device: str) -> dict[str, Any]:
@@ -140,7 +146,8 @@ def environment(processes: int, device: str) -> dict[str, Any]:
 
     import torch
 
-    names = {str(item.metadata["Name"]).lower(): item.version for item in distributions()}
+    about = [item.metadata for item in distributions()]  # parsed anew each time it is asked for
+    names = {str(item["Name"]).lower(): item["Version"] for item in about}
     return {
         "command": command_line(),
         "python": sys.version.split()[0],

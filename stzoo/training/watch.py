@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from stzoo import __version__, errors, files
+from stzoo.curves import draw_curves
 from stzoo.registry import as_plain
 from stzoo.training import checkpoints, pictures
 from stzoo.training.job import Job, Plan, Progress
 from stzoo.training.request import as_text
-from stzoo.training.run import Run, command_line, environment, hardware, now
+from stzoo.training.run import ENVIRONMENT, Run, command_line, environment, hardware, now
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from stzoo.predictor import Predictor
 
 log = logging.getLogger("stzoo")
+
+_CURVES_EVERY = 30
+"""Seconds between pictures of the curves: drawing one takes as long as evaluating a few examples."""
 
 
 class Watch:
@@ -38,6 +42,7 @@ class Watch:
         self.progress = Progress()
         self._sums: dict[str, Tensor] = {}
         self._since = (0.0, 0)
+        self._drawn = time.monotonic()
 
     # --- the record ---------------------------------------------------------------------------------------------------
 
@@ -48,7 +53,7 @@ class Watch:
         processes, kind = self.accelerator.num_processes, self.accelerator.device.type
         run.write_config({"model": request.model, "data": as_text(request.data), **self.options})
         found = environment(processes, kind)
-        files.write_atomically(run.folder / "environment.json", (json.dumps(found, indent=2) + "\n").encode())
+        files.write_atomically(run.folder / ENVIRONMENT, (json.dumps(found, indent=2) + "\n").encode())
         run.update(
             status="running",
             model=request.model,
@@ -85,6 +90,8 @@ class Watch:
                 best=progress.best,
                 **values,
             )
+            if values.get("status") in ("finished", "interrupted"):
+                self._draw_curves()
 
     # --- the log ------------------------------------------------------------------------------------------------------
 
@@ -190,15 +197,24 @@ class Watch:
 
     def _draw(self, predictor: Predictor | None) -> None:
         held, step, count = self.job.validation, self.progress.step, self.options["pictures"]
-        pictures.draw_curves(self.run.metrics, self.run.folder / "curves.png")
+        if time.monotonic() - self._drawn > _CURVES_EVERY:
+            self._draw_curves()
         if predictor is None or not count:
             return
         rows = [held[index] for index in range(min(count, len(held)))]
         path = self.run.folder / "pictures" / f"step-{step:09d}.png"
         sheet = pictures.draw_predictions(predictor, rows, self.job.task_options, path)
+        picture = np.asarray(sheet)
         for tracker in self.accelerator.trackers if sheet is not None else ():
-            if hasattr(tracker, "log_images"):
-                tracker.log_images({"predictions": np.asarray(sheet)[None]}, step, dataformats="NHWC")
+            if tracker.name == "tensorboard":
+                tracker.log_images({"predictions": picture[None]}, step, dataformats="NHWC")
+            elif hasattr(tracker, "log_images"):  # Aim and ClearML take one, the others a list
+                one = tracker.name in ("aim", "clearml")
+                tracker.log_images({"predictions": picture if one else [picture]}, step)
+
+    def _draw_curves(self) -> None:
+        draw_curves(self.run.metrics, self.run.folder / "curves.png")
+        self._drawn = time.monotonic()
 
     def keep(self, name: str, predictor: Predictor | None) -> None:
         """Save the weights as the model folder ``name``."""

@@ -15,9 +15,11 @@ import numpy as np
 
 from stzoo import errors, fields, media
 from stzoo.console import explained
-from stzoo.fields import ARRAYS, Field
+from stzoo.fields import Field
+from stzoo.files import ARRAYS, VIDEOS
 from stzoo.media.decoding import File, array_shape, decode_clip, opened_film, opened_picture
-from stzoo.spec import Requirements, load_reference
+from stzoo.requirements import Requirements
+from stzoo.spec import load_reference
 from stzoo.ui.limits import Limits
 from stzoo.ui.running import given_file
 from stzoo.ui.sheets import clips, drawn
@@ -42,6 +44,8 @@ class Widget:
     """Whether what was asked for is shown again, as its component cannot show it."""
     takes_truth = False
     """Whether :meth:`show` takes a ``truth``, which it shows beside the value; else the page shows that by itself."""
+    wanted = False
+    """Whether a page asks for an optional output, where an option of its name does that."""
     lossless: tuple[str, ...] = (".npz", ".npy")
     """Endings, best first, of files that keep a value as it is."""
 
@@ -51,8 +55,14 @@ class Widget:
         self.limits = limits
 
     @property
+    def title(self) -> str:
+        """What it is called where it is shown."""
+        return self.field.name.replace("_", " ").capitalize()
+
+    @property
     def label(self) -> str:
-        return self.field.name.replace("_", " ").capitalize() + " (optional)" * self.field.optional
+        """What it is called where it is asked for."""
+        return self.title + " (optional)" * self.field.optional
 
     @property
     def follows(self) -> str:
@@ -91,7 +101,7 @@ class Widget:
 
     def display(self, *, before: bool = False) -> list[Any]:
         """The components that show a value; ``before``: it is compared with an input of the same type, or follows one."""
-        return [picture(self.label)]
+        return [picture(self.title)]
 
     def show(self, value: Any, folder: Path, before: Any = None) -> list[Any]:
         """What these components hold for a value (in the field's layout)."""
@@ -184,7 +194,7 @@ class ImageWidget(PictureWidget):
         if before:
             return [
                 gr.ImageSlider(
-                    label=f"Before and {self.label.lower()}",
+                    label=f"{self.title}: before and after",
                     type="pil",
                     format="png",
                     interactive=False,
@@ -215,7 +225,7 @@ class VideoWidget(PictureWidget):
         if file.suffix == ".gif":
             with opened_picture(file, name, "decoded") as image:
                 self.refuse(1, image.height, image.width)
-        elif file.suffix in fields.VIDEOS:
+        elif file.suffix in VIDEOS:
             with opened_film(file, name) as (_, stream):
                 self.refuse(1, stream.height, stream.width)
         first = decode_clip(file, name, self.requirements.channels, 0, 1)  # headers may say anything
@@ -229,8 +239,8 @@ class VideoWidget(PictureWidget):
 
     def display(self, *, before: bool = False) -> list[Any]:
         return [
-            drawn(self.label, "stzoo-clips", "frames.js", "clips.js", css="clips.css"),
-            picture(f"{self.label}: frames", "stzoo-strip", show_label=False),  # it would hide the first of them
+            drawn(self.title, "stzoo-clips", "frames.js", "clips.js", css="clips.css"),
+            picture(f"{self.title}: frames", "stzoo-strip", show_label=False, buttons=[]),  # they would hide frames
         ]
 
     def show(self, value: Any, folder: Path, before: Any = None, truth: Any = None) -> list[Any]:
@@ -269,7 +279,7 @@ class TextWidget(Widget):
         return value
 
     def display(self, *, before: bool = False) -> list[Any]:
-        return [gr.Textbox(label=self.label, info=self.field.description or None, interactive=False)]
+        return [gr.Textbox(label=self.title, info=self.field.description or None, interactive=False)]
 
     def show(self, value: Any, folder: Path, before: Any = None) -> list[Any]:
         return [self.field.told(value)]
@@ -309,15 +319,13 @@ class ChoiceWidget(TextWidget):
 
 def picture(label: str, *classes: str, **options: Any) -> Any:
     """A component that shows a picture as it is. (Gradio's "share" button would upload it elsewhere.)"""
-    buttons = ["download", "fullscreen"]
     return gr.Image(
         label=label,
         alt_text=label,
         format="png",
         interactive=False,
-        buttons=buttons,
         elem_classes=["stzoo-pixels", *classes],
-        **options,
+        **{"buttons": ["download", "fullscreen"], **options},
     )
 
 

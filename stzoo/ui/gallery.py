@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import html
 import logging
@@ -10,16 +11,18 @@ import queue
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stzoo import api, errors, files, media
 from stzoo.console import shown_name
-from stzoo.imports import record_of, usable
+from stzoo.imported import record_of, usable
 from stzoo.registry import registry
 from stzoo.spec import Model, Task
+from stzoo.ui.gpu import BORROWED
 from stzoo.ui.guard import Guard
 from stzoo.ui.limits import Limits, limits
 from stzoo.ui.page import page
@@ -39,13 +42,20 @@ log = logging.getLogger("stzoo")
 EAGER = 24
 """Models up to which all pages are made at once, and all endpoints are those of one app. With more, the page of a model is
 an app of its own, at ``model/<page>``, made when it is first visited."""
-KEPT = 100
-"""Such apps that are kept; those that nobody visited for longest are made anew."""
+KEPT = 50
+"""Such apps that are kept, some 6 MB each; those that nobody visited for longest are made anew."""
+SESSIONS = 40
+"""Sessions that an app remembers at least; what the others chose is forgotten."""
+REMEMBERED = 150_000
+"""Components of all sessions of an app that are remembered, if that is more. Gradio describes each anew for every session (some
+1.7 KB), and every request to ``/call`` is one; by default it remembers 10,000 sessions."""
+STORED = (600, 3600)
+"""Seconds between two looks at the files of visitors, and how old those are that are removed."""
 SHOWN = 48
 """Cards that are shown at a time."""
 THUMBNAIL = (320, 128)
 """Largest width and height of a thumbnail."""
-ANY = "any"
+ANY, COMMERCIAL = "any", "commercial use allowed"
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,8 @@ def demo(*names: str, task: str | None = None, **settings: Any) -> Demo:
     said on its own page.
 
     Of one model it is its page, else a gallery with a page for each. ``launch()`` serves it. Each page has an endpoint
-    ``/predict_<model>`` (``-``, ``.`` and ``:`` as ``_``) for ``gradio_client``. No model is loaded before it is used.
+    ``/predict_<model>`` (``-``, ``.`` and ``:`` as ``_``) for ``gradio_client``: up to 24 models have theirs at the demo's own
+    address, more at the page's, ``<address>/model/<model>/``. No model is loaded before it is used.
 
     ``settings`` are limits: ``max_file_size``, ``max_upload``, ``upload_time``, ``connections``, ``max_pixels``,
     ``max_frames``, ``time_limit``, ``queue``, ``concurrency``, ``models``; see :mod:`stzoo.ui.limits`. Raises UnknownModel, UnknownTask, DependencyMissing, or InputError.
@@ -120,7 +131,7 @@ class Demo(gr.Blocks):  # type: ignore[misc]
     """The Blocks that :func:`demo` returns: they launch with stzoo's looks and limits."""
 
     def __init__(self, entries: Sequence[Entry], given: Limits) -> None:
-        super().__init__(title="stzoo", analytics_enabled=False, delete_cache=(600, 3600))
+        super().__init__(title="stzoo", analytics_enabled=False, delete_cache=STORED)
         self.limits = given
         self.runner = Runner(given)
         self.entries = entries
@@ -165,6 +176,7 @@ class Demo(gr.Blocks):  # type: ignore[misc]
         given = {
             "app_kwargs": {"middleware": [Middleware(Guard, self.limits)]},
             "max_file_size": int(self.limits["max_file_size"] * 1e6),
+            "state_session_capacity": max(SESSIONS, REMEMBERED // len(self.blocks)),
             "theme": theme(),
             "css": CSS,
             "ssr_mode": False,
@@ -173,14 +185,9 @@ class Demo(gr.Blocks):  # type: ignore[misc]
             "run_history": False,
             "footer_links": ["api", "settings"],
         } | options
-        if len(self.entries) <= EAGER:
-            return super().launch(**given)
-        wait = not given.pop("prevent_thread_lock", False)
-        started = super().launch(**given, prevent_thread_lock=True)
-        started[0].router.routes.insert(0, Mount("/model", app=_Pages(self)))
-        if wait:
-            self.block_thread()
-        return started
+        if len(self.entries) > EAGER:
+            given["app_kwargs"] = given["app_kwargs"] | {"lifespan": _Pages(self).served}
+        return super().launch(**given)
 
 
 class _Pages:
@@ -189,51 +196,63 @@ class _Pages:
     def __init__(self, demo: Demo) -> None:
         self.demo = demo
         self.entries = {entry.slug: entry for entry in demo.entries}
-        self.made: OrderedDict[str, Any] = OrderedDict()
-        self.started: set[str] = set()
-        self.lock = threading.Lock()
+        self.made: OrderedDict[str, tuple[gr.Blocks, AsyncExitStack]] = OrderedDict()
+        self.lock = asyncio.Lock()
         self.router = Router()
+
+    @asynccontextmanager
+    async def served(self, app: FastAPI) -> AsyncIterator[None]:
+        """While the gallery's own app runs, its pages do."""
+        app.router.routes.insert(0, Mount("/model", app=self))
+        yield
+        while self.made:
+            await self._give_up()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         inside = scope["path"].removeprefix(scope.get("root_path", ""))
         slug = inside.strip("/").partition("/")[0]
-        if slug in self.entries and slug not in self.started:
-            blocks = await run_in_threadpool(self._make, slug)
-            if slug not in self.started:  # another request may have come first
-                self.started.add(slug)
-                blocks.run_startup_events()  # here, where there is an event loop
-                await blocks.run_extra_startup_events()
+        if slug in self.entries and slug not in self.made:
+            async with self.lock:
+                if slug not in self.made:  # another request may have come first
+                    while len(self.made) >= KEPT:
+                        await self._give_up()
+                    blocks, app = await run_in_threadpool(self._make, slug)
+                    running = AsyncExitStack()
+                    await running.enter_async_context(app.router.lifespan_context(app))
+                    self.router.mount(f"/{slug}", app)
+                    self.made[slug] = blocks, running
         if slug in self.made:
             self.made.move_to_end(slug)
         await self.router(scope, receive, send)
 
-    def _make(self, slug: str) -> Any:
-        with self.lock:
-            if slug not in self.made:
-                blocks = self.demo.page_of(self.entries[slug], back="../../")
-                blocks.queue(max_size=self.demo.limits["queue"], default_concurrency_limit=None, api_open=False)
-                size = int(self.demo.limits["max_file_size"] * 1e6)
-                app = gr.mount_gradio_app(
-                    FastAPI(),
-                    blocks,
-                    path="",
-                    theme=theme(),
-                    css=CSS,
-                    max_file_size=size,
-                    ssr_mode=False,
-                    show_error=False,
-                    run_history=False,
-                    enable_monitoring=False,
-                    footer_links=["api", "settings"],
-                )
-                while len(self.made) >= KEPT:
-                    oldest, closed = self.made.popitem(last=False)
-                    closed._queue.close()  # nothing else runs for an app that is mounted
-                    self.started.discard(oldest)
-                    self.router.routes[:] = [item for item in self.router.routes if item.path != f"/{oldest}"]  # type: ignore[attr-defined]
-                self.router.mount(f"/{slug}", app)
-                self.made[slug] = blocks
-            return self.made[slug]
+    def _make(self, slug: str) -> tuple[gr.Blocks, FastAPI]:
+        blocks = self.demo.page_of(self.entries[slug], back="../../")
+        blocks.queue(max_size=self.demo.limits["queue"], default_concurrency_limit=None, api_open=False)
+        blocks.delete_cache, blocks.state_session_capacity = STORED, SESSIONS
+        # Threads of its own: predictions that wait for other pages' could take all shared ones, also that which goes on with
+        # the one they wait for. Odd, for by 40 Gradio means the shared ones.
+        blocks.max_threads = 2 * self.demo.limits["concurrency"] + 9
+        app = gr.mount_gradio_app(
+            FastAPI(),
+            blocks,
+            path="",
+            theme=theme(),
+            css=CSS,
+            max_file_size=int(self.demo.limits["max_file_size"] * 1e6),
+            ssr_mode=False,
+            show_error=False,
+            run_history=False,
+            enable_monitoring=False,
+            footer_links=["api", "settings"],
+        )
+        return blocks, app
+
+    async def _give_up(self) -> None:
+        """Stop the page that nobody visited for longest, and remove the files of its visitors."""
+        slug, (blocks, running) = self.made.popitem(last=False)
+        self.router.routes[:] = [item for item in self.router.routes if item.path != f"/{slug}"]  # type: ignore[attr-defined]
+        blocks._queue.close()  # nothing else does, for an app that is mounted
+        await running.aclose()
 
 
 # --- the gallery ------------------------------------------------------------------------------------------------------
@@ -243,11 +262,12 @@ def _gallery(entries: Sequence[Entry], thumbnails: Thumbnails) -> None:
     gr.HTML("<h1>Models to try</h1>")
     tasks = sorted({entry.model.task for entry in entries} - {""})
     plugins = sorted({entry.model.plugin for entry in entries} - {""})
+    licenses = sorted({entry.model.license for entry in entries} - {""})
     with gr.Row():
         text = gr.Textbox(label="Search", placeholder="name, data, licence", scale=2)
         task = gr.Dropdown([ANY, *tasks], value=ANY, label="Task", min_width=140)
         plugin = gr.Dropdown([ANY, *plugins], value=ANY, label="Plugin", min_width=140)
-        allowed = gr.Dropdown([ANY, "commercial use allowed"], value=ANY, label="Licence", min_width=140)
+        license = gr.Dropdown([ANY, COMMERCIAL, *licenses], value=ANY, label="Licence", min_width=140)
     cards = gr.HTML(_cards(entries[:SHOWN], len(entries), {}))
     more = gr.Button("Show more", visible=len(entries) > SHOWN)
     count = gr.State(SHOWN)
@@ -255,17 +275,17 @@ def _gallery(entries: Sequence[Entry], thumbnails: Thumbnails) -> None:
     failed = [plugin.name for plugin in registry().plugins if plugin.status == "failed"]
     if failed:
         gr.Markdown(f"Plugins that did not load: {', '.join(failed)}. See `stzoo doctor`.")
-    filters = [text, task, plugin, allowed]
+    filters = [text, task, plugin, license]
 
     def show(*values: Any) -> list[Any]:
-        words, task, plugin, allowed, count = values
+        words, task, plugin, license, count = values
         wanted = (words or "")[:200].lower().split()
         kept = [
             entry
             for entry in entries
             if task in (ANY, entry.model.task)
             and plugin in (ANY, entry.model.plugin)
-            and (allowed == ANY or not entry.model.non_commercial)
+            and (license in (ANY, entry.model.license) or (license == COMMERCIAL and _commercial(entry.model)))
             and all(word in " ".join((entry.name, *entry.model.words())).lower() for word in wanted)
         ]
         seen = kept[:count]
@@ -293,10 +313,15 @@ def _gallery(entries: Sequence[Entry], thumbnails: Thumbnails) -> None:
     blocks.load(narrow, filters, shown, **quiet)
 
 
+def _commercial(model: Model) -> bool:
+    """Whether the licence of the weights is known to allow commercial use."""
+    return model.license not in ("", "unknown", "other") and not model.non_commercial
+
+
 def _cards(entries: Sequence[Entry], total: int, pictures: Mapping[str, str]) -> str:
     items = []
     for entry in entries:
-        model, picture = entry.model, pictures.get(entry.model.qualified_name) if entry.model.weights else None
+        model, picture = entry.model, pictures.get(entry.model.qualified_name)
         shown = (
             f'<img src="{picture}" alt="A prediction of {html.escape(entry.name)}">' if picture else "no picture yet"
         )
@@ -369,7 +394,7 @@ class Thumbnails:
         subject = Subject(model, self.runner.limits, shown_name(model))
         values = next((example.values() for example in subject.examples()), {})
         with self.runner.slots:  # in line with the visitors' own
-            predictor = api.load(model.qualified_name, offline=True)
+            predictor = api.load(model.qualified_name, device="cpu" if BORROWED else None, offline=True)
             prediction = predictor.predict(*values.values())
         picture = subject.task.outputs[0].preview(prediction[subject.task.outputs[0].name]).convert("RGB")
         picture.thumbnail(THUMBNAIL)

@@ -25,6 +25,12 @@ LARGEST = 2**20
 LEAVING = b'<script>addEventListener("beforeunload", event => event.stopImmediatePropagation())</script>'
 """Into every page, before Gradio's own script: that would close its stream of events as soon as a link is clicked, say on
 the page still shown that the connection was lost, and load that page again two seconds later. The browser closes it anyway."""
+SMOOTH = b"""<script>addEventListener("load", ({target: image}) => {
+  if (image.tagName !== "IMG" || !image.closest(".stzoo-pixels")) return
+  const scale = Math.min(image.clientWidth / image.naturalWidth, image.clientHeight / image.naturalHeight)
+  image.style.imageRendering = scale * devicePixelRatio < 1 ? "auto" : "pixelated"
+}, true)</script>"""
+"""Likewise: pictures that are shown smaller than they are do not lose every second pixel."""
 _ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # two letters at least: C:/ is a path
 
 
@@ -172,7 +178,7 @@ def _leaving_calmly(send: Any) -> Any:
                 return
         elif start:
             if not message.get("more_body"):
-                body = message["body"].replace(b"<head>", b"<head>" + LEAVING, 1)
+                body = message["body"].replace(b"<head>", b"<head>" + LEAVING + SMOOTH, 1)
                 length = (b"content-length", str(len(body)).encode())
                 start["headers"] = [item for item in start["headers"] if item[0] != length[0]] + [length]
                 message = {**message, "body": body}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stzoo.fields import ARRAYS
+from stzoo.files import ARRAYS
 from stzoo.media import depths
 from stzoo.media.colours import MAPS, spread
 from stzoo.media.decoding import File
@@ -25,7 +25,7 @@ class MapWidget(PictureWidget):
     """A number for every pixel in colours, with a scale, and the value under the cursor."""
 
     def display(self, *, before: bool = False) -> list[Any]:
-        return [drawn(self.label, "stzoo-depth", "frames.js", "depth.js", css="plots.css", maps=MAPS)]
+        return [drawn(self.title, "stzoo-depth", "frames.js", "depth.js", css="plots.css", maps=MAPS)]
 
     def show(self, value: Any, folder: Path, before: Any = None) -> list[Any]:
         from gradio.data_classes import FileData

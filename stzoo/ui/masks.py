@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stzoo.fields import ARRAYS
+from stzoo.files import ARRAYS
 from stzoo.media import masks
 from stzoo.media.decoding import File, opened_picture
 from stzoo.ui.components import PictureWidget
@@ -36,7 +36,7 @@ class MaskWidget(PictureWidget):
             self.refuse(1, image.height, image.width)
 
     def display(self, *, before: bool = False) -> list[Any]:
-        return [drawn(self.label, "stzoo-overlay", "frames.js", "overlay.js")]
+        return [drawn(self.title, "stzoo-overlay", "frames.js", "overlay.js")]
 
     def show(self, value: Any, folder: Path, before: Any = None) -> list[Any]:
         frames = np.asarray(value, np.uint8).reshape(-1, *value.shape[-2:])

@@ -55,7 +55,13 @@ class _Shown:
                 displays = item.display(before=bool(self.subject.before(item)))
             self.displays.append([*([box] if item.field.optional else []), *displays])
         written = any(item.field.suffixes for item in self.subject.outputs)  # plain values are no files
-        self.files = gr.File(label=f"{self.prefix}Download", file_count="multiple", interactive=False, visible=written)
+        self.files = gr.File(
+            label=f"{self.prefix}Download",
+            file_count="multiple",
+            interactive=False,
+            visible=written,
+            elem_classes="stzoo-files",
+        )
         self.facts = gr.Markdown()
 
     def compare(self) -> _Shown:
@@ -126,7 +132,7 @@ def page(subject: Subject, runner: Runner, endpoint: str, others: Mapping[str, M
                 asked = [item.ask() for item in subject.inputs]
                 looks = [(item, component) for item, component in zip(subject.inputs, asked, strict=True) if item.looks]
                 buttons = [(example, gr.Button(example.label, size="sm")) for example in subject.examples()]
-                asked += [item.ask() for item in subject.options]
+                asked += [_option(subject, item) for item in subject.options]
                 truth = Asked(subject, asked, [example for example, _ in buttons])
                 with gr.Row():
                     start = gr.Button("Predict", variant="primary", min_width=120)
@@ -156,6 +162,18 @@ def page(subject: Subject, runner: Runner, endpoint: str, others: Mapping[str, M
         _about(subject)
         _endpoint(subject, runner, endpoint, asked)
     return blocks
+
+
+def _option(subject: Subject, item: Widget) -> Any:
+    """The component of an option. One that asks for an output which a person would want to see does so at first."""
+    made = item.ask()
+    if _shown_at_first(subject, item):
+        made.value = str(True)
+    return made
+
+
+def _shown_at_first(subject: Subject, option: Widget) -> bool:
+    return any(item.wanted and item.field.name == option.field.name for item in subject.outputs)
 
 
 def _head(subject: Subject, back: str) -> None:
@@ -322,6 +340,11 @@ def _endpoint(subject: Subject, runner: Runner, name: str, asked: list[Any]) -> 
         gr.File(visible=False, label=item.label) if item.exact else gr.JSON(visible=False, label=item.label)
         for item in subject.outputs
     ]
+    asked = list(asked)
+    for index, item in enumerate(subject.options, len(subject.inputs)):
+        if _shown_at_first(subject, item):  # to programs, the default is what the component holds: here, the task's own
+            asked[index] = item.ask()
+            asked[index].visible = False
 
     def predict(*values: Any) -> Any:
         with told(subject.name):

@@ -14,10 +14,10 @@ from functools import cache
 from typing import Any, TypeVar
 
 from stzoo import api
-from stzoo.cards import portable
 from stzoo.errors import InputError, StzooError
+from stzoo.lineage import portable
 from stzoo.predictor import LoadReport, Prediction, Predictor
-from stzoo.ui.gpu import borrows_gpu
+from stzoo.ui.gpu import BORROWED, borrows_gpu
 from stzoo.ui.limits import LIMITS, Limits
 from stzoo.ui.web import gr
 
@@ -96,7 +96,7 @@ class Predictors:
             if name not in self._loaded:
                 while len(self._loaded) >= self.count:  # before loading: never more than ``count`` at once
                     self._loaded.popitem(last=False)
-                self._loaded[name] = api.load(name)
+                self._loaded[name] = api.load(name, device="cpu" if BORROWED else None)
             self._loaded.move_to_end(name)
             return self._loaded[name]
 
@@ -113,6 +113,8 @@ def _predicted(
     name: str, inputs: Sequence[Any], options: Mapping[str, Any]
 ) -> Iterator[tuple[Prediction, LoadReport, str]]:
     predictor = PREDICTORS.get(name)
+    if BORROWED:
+        api.move(predictor, None)
     for prediction in predictor.watch(*inputs, **options):
         yield prediction, predictor.report, f"{predictor.device} ({str(predictor.dtype).removeprefix('torch.')})"
 

@@ -31,6 +31,8 @@ CLEAR = np.array([[np.cos(ASIDE), 0, np.sin(ASIDE)], [0, -1, 0], [np.sin(ASIDE),
 class SceneWidget(Widget):
     """Points, Gaussians or a mesh to turn about."""
 
+    wanted = True
+
     def read(self, value: Any) -> Any:
         """Read what the header declares only if it is within the limits."""
         path, name = Path(given_file(value, self.field.name)), self.field.name
@@ -71,7 +73,7 @@ class SceneWidget(Widget):
     def display(self, *, before: bool = False) -> list[Any]:
         return [
             gr.Model3D(
-                label=self.label, interactive=False, height=420, clear_color=(0, 0, 0, 0), elem_classes="stzoo-scene"
+                label=self.title, interactive=False, height=420, clear_color=(0, 0, 0, 0), elem_classes="stzoo-scene"
             )
         ]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stzoo import errors
-from stzoo.fields import ARRAYS
+from stzoo.files import ARRAYS
 from stzoo.media import series
 from stzoo.media.colours import CURVES
 from stzoo.media.decoding import File, array_shape
@@ -59,7 +59,7 @@ class SeriesWidget(Widget):
             )
 
     def display(self, *, before: bool = False) -> list[Any]:
-        return [drawn(self.label, "stzoo-series", "frames.js", "series.js", css="plots.css", hues=CURVES)]
+        return [drawn(self.title, "stzoo-series", "frames.js", "series.js", css="plots.css", hues=CURVES)]
 
     def show(self, value: Any, folder: Path, before: Any = None) -> list[Any]:
         found = series.as_series(value)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from stzoo import errors
-from stzoo.data import first_example, parse_source
+from stzoo.data import first_example
 from stzoo.fields import Field, Value
 from stzoo.measuring import checksum
 from stzoo.registry import registry
-from stzoo.spec import Architecture, Dataset, Model, Requirements, load_reference
+from stzoo.requirements import Requirements
+from stzoo.sources import parse_source
+from stzoo.spec import Architecture, Dataset, Model, load_reference
 from stzoo.ui.components import Widget, widget
 from stzoo.ui.limits import Limits
 
@@ -75,7 +77,7 @@ class Subject:
     def examples(self) -> Iterator[Example]:
         """From the data it was trained on, where a plugin ships some of that (of a model without weights: what its plugin ships
         for the task); and what its fields make themselves."""
-        source = self.model.trained_on
+        source = self.model.example or self.model.trained_on
         if not (self.model.weights or self.model.source or source):
             own = (item for item in registry().all(Dataset) if item.shipped and item.plugin == self.model.plugin)
             source = next((item.name for item in own if item.task == self.task.name), "")
@@ -136,11 +138,11 @@ class Subject:
         lines = ["import stzoo", "", f"predictor = stzoo.load({_python(name)})"]
         lines.append(f"prediction = predictor.predict({', '.join([*inputs, *chosen])})")
         for index, item in enumerate(self.outputs):
-            if item.field.optional:
+            if item.field.optional and f"{item.field.name}=True" not in chosen:
                 continue
             which = f', "{item.field.name}"' if index else ""
             if item.field.suffixes:
-                lines.append(f'prediction.save("{item.field.name}{item.field.suffixes[0]}"{which})')
+                lines.append(f'prediction.save("predicted-{item.field.name}{item.field.suffixes[0]}"{which})')
             else:
                 lines.append(f'print(prediction["{item.field.name}"])')
         return "\n".join(lines) + "\n"

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from stzoo import errors
-from stzoo.cards import portable
 from stzoo.fields import Field
-from stzoo.measuring import Summary, measure_one
+from stzoo.lineage import portable
+from stzoo.measuring import measure_one
 from stzoo.media.colours import CURVES
+from stzoo.results import Summary
 from stzoo.ui.components import Widget, enlarged, picture, widget
 from stzoo.ui.running import Done
 from stzoo.ui.sheets import drawn

@@ -40,7 +40,7 @@ class VolumeWidget(Widget):
             )
 
     def display(self, *, before: bool = False) -> list[Any]:
-        return [drawn(self.label, "stzoo-volume", "frames.js", "volumes.js", css="volumes.css")]
+        return [drawn(self.title, "stzoo-volume", "frames.js", "volumes.js", css="volumes.css")]
 
     def show(self, value: Any, folder: Path, before: Any = None) -> list[Any]:
         return [shown(value, folder / f"{self.field.name}-shown")]

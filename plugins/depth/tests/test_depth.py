@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import shutil
 from pathlib import Path
@@ -11,15 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from goldens import Golden
 from PIL import Image
-from safetensors.torch import load_file
 
 import stzoo
 from stzoo import Requirements
 from stzoo.data import open_data
 from stzoo.errors import ConfigError, DatasetError, InputError, MediaError
-from stzoo.evaluation import metric_functions
-from stzoo.measuring import measure, summarise
+from stzoo.measuring import measure, metric_functions, summarise
 from stzoo.media.geometry import read_geometry
 from stzoo.registry import registry
 from stzoo.spec import Task
@@ -91,9 +89,9 @@ REFERENCE = {
 
 @pytest.mark.parametrize("name", REFERENCE)
 def test_metrics_against_the_reference(name: str) -> None:
-    tensors = load_file(GOLDENS / "metrics-depth.safetensors")
-    wanted = json.loads((GOLDENS / "metrics-depth.json").read_text())["scalars"][REFERENCE[name]]
-    maps = [tensors[f"input_{item}"][:, 0].numpy() for item in ("pred", "gt")]
+    golden = Golden(GOLDENS / "metrics-depth")
+    wanted = golden.facts["scalars"][REFERENCE[name]]
+    maps = [golden.tensors[f"input_{item}"][:, 0].numpy() for item in ("pred", "gt")]
     [metric] = [item for item in task().metrics if item.name == name]
     assert metric.summary
     summary, compute = (getattr(metrics, item.partition(":")[2]) for item in (metric.summary, metric.compute))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from goldens import Golden
+from safetensors.torch import save_file
 from torch import Tensor
 
 import stzoo
@@ -31,22 +30,10 @@ SMALL: dict[str, Any] = {
 }
 
 
-def fill(key: str, shape: list[int]) -> Tensor:
-    """The value every implementation gives to the official tensor ``key``: it follows from name and shape."""
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-    x = np.random.RandomState(seed).standard_normal(shape)
-    x = x / np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else 0.1 * x
-    return torch.tensor(x, dtype=torch.float32)
-
-
-def official() -> dict[str, Tensor]:
-    facts = json.loads((GOLDENS / "eigen2014-A-small.json").read_text())
-    return {key: fill(key, shape) for key, (shape, _) in facts["state_dict"].items()}
-
-
 @pytest.mark.parametrize("ending", [".npz", ".pth", ".safetensors"])
 def test_official_tensors_give_the_reference_outputs(ending: str, tmp_path: Path) -> None:
-    state, path = official(), tmp_path / f"eigen{ending}"
+    reference = Golden(GOLDENS / "eigen2014-A-small")
+    state, path = reference.state, tmp_path / f"eigen{ending}"
     if ending == ".npz":
         np.savez(path, **{key: value.numpy() for key, value in state.items()})  # type: ignore[arg-type]
     elif ending == ".pth":
@@ -56,7 +43,7 @@ def test_official_tensors_give_the_reference_outputs(ending: str, tmp_path: Path
     imported = stzoo.import_checkpoint(path, device="cpu")
     assert imported.architecture.name == "eigen" and imported.config["size"] == (76, 104)
     assert {note.partition(":")[0] for note in imported.report.notes} == {"size", "frame", "rows", "log_std", "dropout"}
-    golden = load_file(GOLDENS / "eigen2014-A-small.safetensors")
+    golden = reference.tensors
     network: Any = imported.module
     with torch.inference_mode():
         x = golden["input"]
@@ -147,7 +134,7 @@ def test_pictures_of_another_size_are_refused_by_the_network() -> None:
 
 
 def test_checkpoints_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    state = official()
+    state = Golden(GOLDENS / "eigen2014-A-small").state
     torch.save({key: value for key, value in state.items() if key != "conv_s2_2.b"}, tmp_path / "part.pth")
     torch.save(state | {"full2.W": torch.zeros(16, 409)}, tmp_path / "odd.pth")
     (tmp_path / "no.npz").write_bytes(b"PK\3\4 nothing")
@@ -238,8 +225,8 @@ def test_a_clip_is_predicted_frame_by_frame() -> None:
 
 
 def test_the_loss_against_the_reference() -> None:
-    golden = load_file(GOLDENS / "metrics-depth.safetensors")
-    scalars = json.loads((GOLDENS / "metrics-depth.json").read_text())["scalars"]
+    reference = Golden(GOLDENS / "metrics-depth")
+    golden, scalars = reference.tensors, reference.facts["scalars"]
     predicted, true = (golden[f"input_{name}"].double() for name in ("pred", "gt"))
     valid, logarithms = true > 0, predicted.log().requires_grad_()
     target = torch.where(valid, true.log(), torch.nan)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from stzoo.errors import InputError, StzooError
-from stzoo.spec import Requirements
+from stzoo.requirements import Requirements
 from stzoo_reconstruction import archives, sfm
 from stzoo_reconstruction.cameras import Cameras, checked_home, interpolated, orbit, standard_home
 from stzoo_reconstruction.captures import read_capture, reader

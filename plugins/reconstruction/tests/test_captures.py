@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from stzoo.errors import DependencyMissing, InputError
 from stzoo.media.geometry import as_geometry, write_geometry
-from stzoo.spec import Requirements
+from stzoo.requirements import Requirements
 from stzoo_reconstruction import captures, inputs, sfm
 from stzoo_reconstruction.cameras import Cameras, look_at
 from stzoo_reconstruction.captures import find_capture, points_of, read_capture, reader

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import stzoo
 from stzoo.errors import ConfigError, DatasetError
 from stzoo.learning import learn
-from stzoo.spec import Requirements
+from stzoo.requirements import Requirements
 from stzoo_reconstruction import densify, initialisation
 from stzoo_reconstruction.cameras import Cameras, orbit, standard_home
 from stzoo_reconstruction.gaussian_recipe import GaussianRecipe, decay

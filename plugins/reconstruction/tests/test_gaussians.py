@@ -7,7 +7,6 @@ published rules. ``gs-raster-images`` has the inputs and pictures (RGB and expec
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from goldens import given
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -36,12 +36,6 @@ WIDTH, HEIGHT = 96, 64
 
 def golden(name: str) -> dict[str, Tensor]:
     return load_file(GOLDENS / f"{name}.safetensors")
-
-
-def uniform(name: str, shape: tuple[int, ...]) -> Tensor:
-    """The numbers in [0, 1) that the reference runs were given."""
-    seed = int.from_bytes(hashlib.sha256(f"input:{name}".encode()).digest()[:4], "big")
-    return torch.tensor(np.random.RandomState(seed).uniform(size=shape), dtype=torch.float32)
 
 
 def use(monkeypatch: pytest.MonkeyPatch, chosen: str) -> None:
@@ -182,7 +176,7 @@ def test_pictures_and_gradients(monkeypatch: pytest.MonkeyPatch, case: str, chos
     exact = dtype == torch.float64
     close(opacity.detach().float(), inputs["alpha_f64"], 2e-7 if exact else 5e-6)
     close(pictures.detach().float(), expected, 2e-7 if exact else 1e-5)
-    error = pictures - uniform("gs-target", tuple(pictures.shape)).to(dtype)
+    error = pictures - given("gs-target", pictures.shape).to(dtype)
     loss = error.square().mean() + 0.1 * error.abs().mean()
     loss.backward()
     torch.testing.assert_close(loss.detach().float(), gradients[f"{case}.loss_f64"][0], rtol=2e-6, atol=0)

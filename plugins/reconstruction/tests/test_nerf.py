@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from goldens import Golden, fill
 from torch import Tensor
 
 from stzoo.errors import ConfigError
@@ -32,21 +30,8 @@ GOLDENS = Path(__file__).parent / "goldens"
 TINY: dict[str, Any] = {"layers": 3, "width": 16, "samples": 8, "fine_samples": 6}
 
 
-def golden(name: str) -> dict[str, Tensor]:
-    return load_file(GOLDENS / f"nerf-{name}.safetensors")
-
-
-def facts(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((GOLDENS / f"nerf-{name}.json").read_text())
-    return found
-
-
-def fill(key: str, shape: Any) -> Tensor:
-    """The value every implementation gives to the official tensor ``key``: it follows from name and shape."""
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-    x = np.random.RandomState(seed).standard_normal(tuple(shape))
-    x = x / np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else 0.1 * x
-    return torch.tensor(x, dtype=torch.float32)
+def golden(name: str) -> Golden:
+    return Golden(GOLDENS / f"nerf-{name}")
 
 
 def tiny(**config: Any) -> NeRF:
@@ -69,14 +54,15 @@ def camera(height: int = 12, width: int = 16) -> Tensor:
 
 @pytest.mark.parametrize("frequencies", [4, 6, 10])
 def test_encoding(frequencies: int) -> None:
-    expected = golden("posenc")
+    expected = golden("posenc").tensors
     torch.testing.assert_close(encode(expected["x"], frequencies), expected[f"pe_L{frequencies}"])
     assert encode(expected["x"], 0).shape == (40, 3)
 
 
 @pytest.mark.parametrize("name", ["default", "small-4x64", "noviewdirs"])
 def test_networks(name: str) -> None:
-    expected, said = golden(f"mlp-{name}"), facts(f"mlp-{name}")
+    reference = golden(f"mlp-{name}")
+    expected, said = reference.tensors, reference.facts
     built = said["ctor"]
     points, viewdirs = (built["input_ch"] - 3) // 6, built["use_viewdirs"]
     network = RadianceField(built["D"], built["W"], tuple(built["skips"]), (points, 4), viewdirs)
@@ -98,7 +84,7 @@ def test_networks(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "background"), [("black", None), ("white", torch.ones(3))])
 def test_volume_rendering(name: str, background: Tensor | None) -> None:
-    expected = golden("raw2outputs")
+    expected = golden("raw2outputs").tensors
     raw = expected["raw"].requires_grad_()
     found = composite(raw, expected["z_vals"], expected["rays_d"], background)
     for ours, theirs in (
@@ -114,7 +100,7 @@ def test_volume_rendering(name: str, background: Tensor | None) -> None:
 
 
 def test_hierarchical_sampling() -> None:
-    expected = golden("sample_pdf")
+    expected = golden("sample_pdf").tensors
     bins, weights = expected["bins"], expected["weights"]
     even = torch.linspace(0, 1, 64).expand(12, 64)
     torch.testing.assert_close(sample_pdf(bins, weights, even), expected["samples_det"])
@@ -130,7 +116,7 @@ def reference_camera(pose: Tensor, matrix: Tensor) -> Tensor:
 
 
 def test_rays_without_the_half_pixel() -> None:
-    expected = golden("rays")
+    expected = golden("rays").tensors
     for pose, names in ((expected["pose"], ("rays_o", "rays_d")), (expected["ff_pose"], ("ff_rays_o", "ff_rays_d"))):
         found = camera_rays(reference_camera(pose, expected["K"]), pixel_centre=0.0)
         for ours, name in zip(found, names, strict=True):
@@ -143,7 +129,7 @@ def test_rays_without_the_half_pixel() -> None:
 
 
 def test_a_whole_rendering_and_its_gradients() -> None:
-    expected = golden("render-e2e")
+    expected = golden("render-e2e").tensors
     network = NeRF(width=64, samples=16, fine_samples=24)
     assert network.fine is not None
     for prefix, part in (("", network.coarse), ("fine.", network.fine)):
@@ -170,7 +156,7 @@ def test_a_whole_rendering_and_its_gradients() -> None:
 
 
 def test_poses() -> None:
-    expected = {key: value.numpy() for key, value in golden("llff-poses").items()}
+    expected = {key: value.numpy() for key, value in golden("llff-poses").tensors.items()}
     poses = np.tile(np.eye(4), (9, 1, 1))
     poses[:, :3] = expected["poses_in"][..., :4]
     centred = moved(poses, recentring(poses))
@@ -181,7 +167,7 @@ def test_poses() -> None:
     np.testing.assert_allclose(round_[:, :3], expected["spherified"][..., :4], atol=1e-12)
     np.testing.assert_allclose(circle_path(round_, 120)[:, :3], expected["spherify_render"][..., :4], atol=1e-12)
     sphere = [spherical_pose(angle, -30.0, 4.0) for angle in np.linspace(-180, 180, 41)[:-1]]
-    np.testing.assert_allclose(sphere, golden("rays")["render_poses_40"].numpy(), atol=1e-6)
+    np.testing.assert_allclose(sphere, golden("rays").tensors["render_poses_40"].numpy(), atol=1e-6)
 
 
 # --- rays and coordinates ---------------------------------------------------------------------------------------------

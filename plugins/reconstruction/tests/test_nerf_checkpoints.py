@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from goldens import Golden, fill
 from torch import Tensor
 
 import stzoo
@@ -24,29 +22,16 @@ GOLDENS = Path(__file__).parent / "goldens"
 State = dict[str, Tensor]
 
 
-def golden(name: str) -> State:
-    return load_file(GOLDENS / f"nerf-{name}.safetensors")
-
-
-def facts(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((GOLDENS / f"nerf-{name}.json").read_text())
-    return found
-
-
-def fill(key: str, shape: Any) -> Tensor:
-    """The value every implementation gives to the official tensor ``key``: it follows from name and shape."""
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-    x = np.random.RandomState(seed).standard_normal(tuple(shape))
-    x = x / np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else 0.1 * x
-    return torch.tensor(x, dtype=torch.float32)
+def golden(name: str) -> Golden:
+    return Golden(GOLDENS / f"nerf-{name}")
 
 
 def official(name: str, prefix: str = "") -> State:
-    return {key: fill(prefix + key, shape) for key, (shape, _) in facts(f"mlp-{name}")["state_dict"].items()}
+    return {key: fill(prefix + key, shape) for key, (shape, _) in golden(f"mlp-{name}").facts["state_dict"].items()}
 
 
 def given(name: str, frequencies: int = 10) -> Tensor:
-    expected = golden(f"mlp-{name}")
+    expected = golden(f"mlp-{name}").tensors
     return torch.cat((encode(expected["pts"], frequencies), encode(expected["dirs"], 4)), -1)
 
 
@@ -68,7 +53,7 @@ def written(path: Path, coarse: State, fine: State | None, names: tuple[str, str
 def test_a_tar_gives_the_reference_outputs(name: str, points: int, tmp_path: Path) -> None:
     path = written(tmp_path / "200000.tar", official(name, "other."), official(name), NeRFPytorch.parts)
     imported = stzoo.import_checkpoint(path, device="cpu")
-    said = facts(f"mlp-{name}")["ctor"]
+    said = golden(f"mlp-{name}").facts["ctor"]
     config = imported.config
     assert imported.architecture.name == "nerf"
     assert (config["layers"], config["width"], config["frequencies"]) == (said["D"], said["W"], (points, 4))
@@ -76,7 +61,7 @@ def test_a_tar_gives_the_reference_outputs(name: str, points: int, tmp_path: Pat
     assert config["pixel_centre"] == 0.0 and config["cells"] == 0
     with torch.inference_mode():
         found = imported.module(given(name, points))
-    torch.testing.assert_close(found, golden(f"mlp-{name}")["out"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, golden(f"mlp-{name}").tensors["out"], rtol=1e-4, atol=1e-5)
     told = {note.partition(":")[0] for note in imported.report.notes}
     assert {"near", "far", "samples", "fine_samples", "background", "pixel_centre", "home"} <= told
     torch.testing.assert_close(imported.module.coarse.rgb_linear.bias, fill("other.rgb_linear.bias", (3,)))
@@ -96,7 +81,7 @@ def test_a_network_that_does_not_look_at_directions(tmp_path: Path) -> None:
         assert "frequencies" in {note.partition(":")[0] for note in imported.report.notes}
         with torch.inference_mode():
             found = imported.module(given("noviewdirs"))
-        torch.testing.assert_close(found, golden("mlp-noviewdirs")["out"], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found, golden("mlp-noviewdirs").tensors["out"], rtol=1e-4, atol=1e-5)
 
 
 def test_a_state_dict_alone_is_the_coarse_network(tmp_path: Path) -> None:
@@ -105,7 +90,7 @@ def test_a_state_dict_alone_is_the_coarse_network(tmp_path: Path) -> None:
     assert imported.config["fine_samples"] == 0 and imported.config["samples"] == 32 and imported.module.near == 1.0
     with torch.inference_mode():
         found = imported.module(given("small-4x64", 6))
-    torch.testing.assert_close(found, golden("mlp-small-4x64")["out"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, golden("mlp-small-4x64").tensors["out"], rtol=1e-4, atol=1e-5)
 
 
 def keras(state: State) -> list[np.ndarray]:
@@ -132,7 +117,7 @@ def test_weights_of_keras(tmp_path: Path) -> None:
         assert imported.config["skips"] == (4,) and imported.config["fine_samples"] == 128
         with torch.inference_mode():
             found = imported.module(given("default"))
-        torch.testing.assert_close(found, golden("mlp-default")["out"], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found, golden("mlp-default").tensors["out"], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(imported.module.coarse.rgb_linear.bias, fill("other.rgb_linear.bias", (3,)))
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import stzoo
 from stzoo.errors import ConfigError, DatasetError
 from stzoo.learning import learn
-from stzoo.spec import Requirements
+from stzoo.requirements import Requirements
 from stzoo_reconstruction.cameras import Cameras, look_at, orbit
 from stzoo_reconstruction.nerf import NeRF
 from stzoo_reconstruction.nerf_recipe import NeRFRecipe, duration

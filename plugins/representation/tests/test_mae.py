@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from goldens import Golden
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 import stzoo
@@ -47,27 +46,14 @@ SMALL: dict[str, Any] = {
 ENCODER = {key: value for key, value in SMALL.items() if not key.startswith("decoder")}
 
 
-def fill(key: str, shape: list[int]) -> Tensor:
-    """The value every implementation gives to the official tensor ``key``: it follows from name and shape."""
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-    x = np.random.RandomState(seed).standard_normal(shape)
-    x = x / np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else 0.1 * x
-    return torch.tensor(1 + x if len(shape) == 1 and key.endswith(".weight") else x, dtype=torch.float32)
-
-
-def official(name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    facts = json.loads((GOLDENS / f"{name}.json").read_text())
-    return facts, {key: fill(key, shape) for key, (shape, _) in facts.get("state_dict", facts).items()}
-
-
 # --- the reference ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["mae-A", "mae-A-normpix"])
 def test_official_tensors_give_the_reference_outputs(name: str, tmp_path: Path) -> None:
-    facts, state = official(name)
-    golden = load_file(GOLDENS / f"{name}.safetensors")
-    torch.save({"model": state, "epoch": 800}, path := tmp_path / "checkpoint.pth")
+    reference = Golden(GOLDENS / name)
+    facts, golden = reference.facts, reference.tensors
+    torch.save({"model": reference.state, "epoch": 800}, path := tmp_path / "checkpoint.pth")
     stated = HEADS | ({"norm_pix_loss": True} if "normpix" in name else {})
     imported = stzoo.import_checkpoint(path, device="cpu", **stated)
     assert imported.architecture.name == "mae"
@@ -88,7 +74,7 @@ def test_official_tensors_give_the_reference_outputs(name: str, tmp_path: Path) 
 
 
 def test_positions() -> None:
-    golden = load_file(GOLDENS / "mae-pieces.safetensors")
+    golden = Golden(GOLDENS / "mae-pieces").tensors
     torch.testing.assert_close(sine_positions(48, 4)[0], golden["pos_embed_d48_g4_cls"], rtol=0, atol=1e-6)
     rows = sine_positions(768, 14)[0, [0, 1, 2, 100, 196]]
     torch.testing.assert_close(rows, golden["pos_embed_d768_g14_cls_rows_0_1_2_100_196"], rtol=0, atol=1e-6)
@@ -98,8 +84,8 @@ def test_positions() -> None:
 
 @pytest.mark.parametrize("pooled", [True, False])
 def test_classifiers(pooled: bool, tmp_path: Path) -> None:
-    golden = load_file(GOLDENS / "mae-pieces.safetensors")
-    _, state = official(f"mae-vit-cls-state_dict-global_pool_{pooled}")
+    golden = Golden(GOLDENS / "mae-pieces").tensors
+    state = Golden(GOLDENS / f"mae-vit-cls-state_dict-global_pool_{pooled}").state
     torch.save({"model": state}, path := tmp_path / "finetuned.pth")
     imported = stzoo.import_checkpoint(path, num_heads=3, device="cpu")
     assert imported.architecture.name == "mae-encoder" and imported.config["num_classes"] == 10
@@ -127,8 +113,7 @@ def test_published_sizes_and_rows() -> None:
 
 def spelled(style: str) -> dict[str, Tensor]:
     """The tensors of mae-A as the Hub has them, as the fifth version has them in memory, or as it writes them."""
-    facts = json.loads((GOLDENS / "mae-hf-A.json").read_text())
-    _, state = official("mae-A")
+    facts, state = Golden(GOLDENS / "mae-hf-A").facts, Golden(GOLDENS / "mae-A").state
     found: dict[str, Tensor] = {}
     for key, names in facts["fb_to_hub_key_map"].items():
         split = isinstance(names, list)
@@ -159,7 +144,7 @@ def spelled(style: str) -> dict[str, Tensor]:
 def test_transformers_spellings(style: str, tmp_path: Path) -> None:
     save_file(spelled(style), path := tmp_path / "model.safetensors")
     network = stzoo.import_checkpoint(path, device="cpu", **HEADS).module
-    golden = load_file(GOLDENS / "mae-hf-A.safetensors")
+    golden = Golden(GOLDENS / "mae-hf-A").tensors
     with torch.inference_mode():
         loss, drawn, _ = network(golden["input"], 0.75, golden["noise"])
     torch.testing.assert_close(drawn, golden["logits_eps1e-06"], rtol=1e-4, atol=1e-5)
@@ -168,7 +153,8 @@ def test_transformers_spellings(style: str, tmp_path: Path) -> None:
 
 
 def test_an_encoder_alone_gives_features_and_no_pictures(tmp_path: Path) -> None:
-    _, state = official("mae-A")
+    golden = Golden(GOLDENS / "mae-A")
+    state, images = golden.state, golden.tensors["input"]
     encoder = {key: value for key, value in state.items() if not key.startswith(("decoder", "mask"))}
     torch.save({"model": encoder}, path := tmp_path / "mae_pretrain.pth")
     with pytest.raises(FormatError, match="holds the encoder alone: without a decoder nothing can be reconstructed"):
@@ -177,7 +163,6 @@ def test_an_encoder_alone_gives_features_and_no_pictures(tmp_path: Path) -> None
     assert alone.architecture.name == "mae-encoder"
     torch.save(state, whole := tmp_path / "whole.pth")
     from_whole = stzoo.import_checkpoint(whole, "mae-encoder", num_heads=3, device="cpu")
-    images = load_file(GOLDENS / "mae-A.safetensors")["input"]
     with torch.inference_mode():
         first = alone.module(images)
         everything = stzoo.import_checkpoint(whole, device="cpu", **HEADS).module.encode(images)[:, 0]
@@ -190,7 +175,7 @@ def test_an_encoder_alone_gives_features_and_no_pictures(tmp_path: Path) -> None
 
 
 def test_checkpoints_that_are_refused(tmp_path: Path) -> None:
-    _, state = official("mae-A")
+    state = Golden(GOLDENS / "mae-A").state
 
     def refused(changed: dict[str, Tensor], **config: Any) -> str:
         torch.save(changed, path := tmp_path / "changed.pth")

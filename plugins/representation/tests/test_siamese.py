@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from goldens import Golden
 from torch import Tensor
 
 import stzoo
@@ -25,32 +24,8 @@ from stzoo_representation.siamese_recipe import SiameseRecipe
 from stzoo_representation.verification import choose_threshold, pair_distances
 
 GOLDENS = Path(__file__).parent / "goldens"
-PUBLISHED = load_file(GOLDENS / "siamese-losses-and-lfw-metrics.safetensors")
+PUBLISHED = Golden(GOLDENS / "siamese-losses-and-lfw-metrics").tensors
 SMALL_KOCH: dict[str, Any] = {"size": (65, 65), "widths": (2, 3, 3, 4), "dimensions": 6}
-
-
-def fill(key: str, shape: list[int]) -> Tensor:
-    """The value every implementation gives to the official tensor ``key``: it follows from name and shape."""
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-    x = np.random.RandomState(seed).standard_normal(tuple(shape) or (1,)).reshape(shape)
-    leaf = key.rpartition(".")[2]
-    if leaf == "running_var":
-        x = 1 + 0.1 * np.abs(x)
-    elif len(shape) >= 2:
-        x = x / np.sqrt(np.prod(shape[1:]))
-    elif leaf == "weight":
-        x = 1 + 0.1 * x
-    else:
-        x = 0.1 * x
-    return torch.tensor(x, dtype=torch.float32)
-
-
-def official(name: str) -> dict[str, Tensor]:
-    facts = json.loads((GOLDENS / f"{name}.json").read_text())
-    return {
-        key: fill(key, shape) if dtype == "float32" else torch.zeros(shape, dtype=torch.int64)
-        for key, (shape, dtype) in facts["state_dict"].items()
-    }
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------
@@ -58,15 +33,15 @@ def official(name: str) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("l2", [False, True])
 def test_siamese_triplets_network_gives_the_reference_outputs(l2: bool, tmp_path: Path) -> None:
-    name = "siamese-A-embeddingnet" + "-l2" * l2
-    torch.save({"state_dict": official(name)}, path := tmp_path / "siamese.pth")
+    reference = Golden(GOLDENS / ("siamese-A-embeddingnet" + "-l2" * l2))
+    torch.save({"state_dict": reference.state}, path := tmp_path / "siamese.pth")
     with pytest.raises(FormatError, match=r"cannot tell l2.*EmbeddingNetL2"):
         stzoo.import_checkpoint(path, device="cpu")
     imported = stzoo.import_checkpoint(path, device="cpu", l2=l2)
     assert imported.architecture.name == "siamese" and imported.config["size"] == (28, 28)
     assert sum(item.numel() for item in imported.module.parameters()) == 380_806
     assert {note.partition(":")[0] for note in imported.report.notes} == {"l2", "size", "mean", "std", "threshold"}
-    golden, network = load_file(GOLDENS / f"{name}.safetensors"), imported.module
+    golden, network = reference.tensors, imported.module
     assert isinstance(network, EmbeddingNet)
     one, two = network.features(golden["input_x1"]), network.features(golden["input_x2"])
     torch.testing.assert_close(one, golden["output_e1"], rtol=1e-4, atol=1e-5)
@@ -75,11 +50,12 @@ def test_siamese_triplets_network_gives_the_reference_outputs(l2: bool, tmp_path
 
 
 def test_facenet_pytorchs_network_gives_the_reference_outputs(tmp_path: Path) -> None:
-    state = official("facenet-A-embed-96")
+    reference = Golden(GOLDENS / "facenet-A-embed-96")
+    state = reference.state
     torch.save(state | {"logits.weight": torch.zeros(3, 512), "logits.bias": torch.zeros(3)}, path := tmp_path / "a.pt")
     imported = stzoo.import_checkpoint(path, device="cpu")
     assert imported.architecture.name == "inception-resnet-v1"
-    network, golden = imported.module, load_file(GOLDENS / "facenet-A-embed-96.safetensors")
+    network, golden = imported.module, reference.tensors
     assert isinstance(network, InceptionResnetV1)
     with torch.inference_mode():
         torch.testing.assert_close(network.features(golden["input"]), golden["output"], rtol=1e-4, atol=1e-5)

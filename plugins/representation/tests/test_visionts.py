@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from goldens import Golden
+from safetensors.torch import save_file
 
 import stzoo
 from stzoo import Requirements
@@ -22,37 +20,22 @@ from stzoo_representation.visionts_pp import VisionTSpp, bands
 
 GOLDENS = Path(__file__).parent / "goldens"
 HEADS = {"num_heads": 3, "decoder_num_heads": 4}
-FACTS = {name: json.loads((GOLDENS / f"{name}.json").read_text()) for name in ("visionts-tiny", "visionts-pp-tiny")}
+TINY = Golden(GOLDENS / "visionts-tiny")
 SMALL: dict[str, Any] = {"image_size": 32, "embed_dim": 16, "depth": 1, "num_heads": 2}
 SMALL |= {"decoder_embed_dim": 16, "decoder_depth": 1, "decoder_num_heads": 2}
-
-
-def fill(key: str, shape: list[int]) -> Tensor:
-    """The value every implementation gives to the official tensor ``key``: it follows from name and shape."""
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-    x = np.random.RandomState(seed).standard_normal(shape)
-    if len(shape) > 1:
-        x = x / np.sqrt(np.prod(shape[1:]))
-    else:
-        x = 1 + 0.1 * x if key.endswith("weight") else 0.1 * x
-    return torch.tensor(x, dtype=torch.float32)
-
-
-def official(name: str, prefix: str = "") -> dict[str, Tensor]:
-    return {prefix + key: fill(key, shape) for key, (shape, _) in FACTS[name]["state_dict"].items()}
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> stzoo.Predictor:
     path = tmp_path_factory.mktemp("visionts") / "checkpoint.pth"
-    state = official("visionts-tiny", "vm.vision_model.")
+    state = {f"vm.vision_model.{key}": value for key, value in TINY.state.items()}
     torch.save({"model": state | {"vm.mask": torch.ones(1, 64)}}, path)
     return stzoo.import_checkpoint(path, device="cpu", **HEADS)
 
 
-@pytest.mark.parametrize("case", FACTS["visionts-tiny"]["cases"])
+@pytest.mark.parametrize("case", TINY.facts["cases"])
 def test_official_tensors_give_the_reference_forecasts(tiny: stzoo.Predictor, case: str) -> None:
-    golden, facts = load_file(GOLDENS / "visionts-tiny.safetensors"), FACTS["visionts-tiny"]["cases"][case]
+    golden, facts = TINY.tensors, TINY.facts["cases"][case]
     settings, network = facts["config"], tiny.module
     network.norm, network.align = settings.get("norm_const", 0.4), settings.get("align_const", 0.4)
     network.interpolation = settings.get("interpolation", "bilinear")
@@ -74,17 +57,16 @@ def test_official_tensors_give_the_reference_forecasts(tiny: stzoo.Predictor, ca
 
 
 def test_all_variables_in_one_picture_and_quantiles_as_the_reference(tmp_path: Path) -> None:
-    name = "visionts-pp-tiny"
-    state = {key.replace("decoder_pred.", "decoder_pred_1."): value for key, value in official(name).items()}
+    golden = Golden(GOLDENS / "visionts-pp-tiny")
+    state = {key.replace("decoder_pred.", "decoder_pred_1."): value for key, value in golden.state.items()}
     torch.save({"model": state}, tmp_path / "pp.ckpt")
     imported = stzoo.import_checkpoint(tmp_path / "pp.ckpt", device="cpu", **HEADS)
     assert imported.architecture.name == "visionts-pp"
-    golden = load_file(GOLDENS / f"{name}.safetensors")
-    for case, facts in FACTS[name]["cases"].items():
+    for case, facts in golden.facts["cases"].items():
         with torch.inference_mode():
-            found = imported.module.answers(golden[f"{case}.input"], facts["pred_len"], facts["periodicity"])
-        torch.testing.assert_close(found[0], golden[f"{case}.median"], rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(found[1:], golden[f"{case}.quantiles_in_head_order"], rtol=1e-4, atol=1e-5)
+            found = imported.module.answers(golden.tensors[f"{case}.input"], facts["pred_len"], facts["periodicity"])
+        torch.testing.assert_close(found[0], golden.tensors[f"{case}.median"], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found[1:], golden.tensors[f"{case}.quantiles_in_head_order"], rtol=1e-4, atol=1e-5)
     prediction = imported.predict(np.sin(np.arange(96))[:, None], horizon=5, period=24)
     assert list(prediction) == ["forecast", "lower", "upper"] and prediction.upper.shape == (5, 1)
     with pytest.raises(InputError, match="65 variables, a picture has 64 rows"):
@@ -125,7 +107,7 @@ def test_bands_of_colours() -> None:
 
 def test_a_masked_autoencoder_forecasts_where_it_is_asked_to(tmp_path: Path, tiny: stzoo.Predictor) -> None:
     path = tmp_path / "mae_visualize.pth"
-    torch.save({"model": official("visionts-tiny")}, path)
+    torch.save({"model": TINY.state}, path)
     assert stzoo.import_checkpoint(path, device="cpu", **HEADS).task.name == "masked-autoencoding"
     imported = stzoo.import_checkpoint(path, architecture="visionts", device="cpu", align=0.5, **HEADS)
     assert imported.config["align"] == 0.5 and any("forecast badly" in note for note in imported.report.notes)
@@ -133,7 +115,7 @@ def test_a_masked_autoencoder_forecasts_where_it_is_asked_to(tmp_path: Path, tin
     assert own.keys() == other.keys() and all(torch.equal(own[key], other[key]) for key in own)
     with pytest.raises(FormatError, match=r"Format|num_heads"):
         stzoo.import_checkpoint(path, architecture="visionts")
-    encoder = {key: value for key, value in official("visionts-tiny").items() if not key.startswith("decoder")}
+    encoder = {key: value for key, value in TINY.state.items() if not key.startswith("decoder")}
     torch.save(encoder, path)
     with pytest.raises(FormatError, match="the encoder alone"):
         stzoo.import_checkpoint(path, architecture="visionts", **HEADS)
@@ -146,9 +128,7 @@ def test_layer_norms_alone_are_trained(tiny: stzoo.Predictor) -> None:
     network = stzoo.create("visionts", **{**tiny.config, "patch_size": 16}).module
     VisionTSRecipe().optimizers(network, 10)
     trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
-    assert sorted(trained) == sorted(
-        f"vision_model.{name}" for name in FACTS["visionts-tiny"]["trainable_with_finetune_type_ln"]
-    )
+    assert sorted(trained) == sorted(f"vision_model.{name}" for name in TINY.facts["trainable_with_finetune_type_ln"])
 
 
 def test_windows_to_learn_from() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from goldens import Golden
 from torch import Tensor
 
 import stzoo
@@ -19,7 +19,7 @@ from stzoo.predictor import Predictor
 from stzoo_segmentation import diffusion
 from stzoo_segmentation.diffusion import DiffusionRecipe, VideoDiffusion
 
-Golden = tuple[dict[str, Tensor], dict[str, Any]]
+GOLDENS = Path(__file__).parent / "goldens"
 TINY: dict[str, Any] = {
     "dim": 8,
     "dim_mults": (1, 2),
@@ -48,12 +48,9 @@ def knowing() -> Predictor:
 # --- the process ------------------------------------------------------------------------------------------------------
 
 
-def test_the_process_is_the_reference_s(
-    golden: Callable[[str], Golden], filled: Callable[[dict[str, Any]], dict[str, Tensor]], tmp_path: Path
-) -> None:
-    tensors, _ = golden("unet3d-diffusion-T50")
-    _, notes = golden("unet3d-A-dim16")
-    inside = {f"denoise_fn.{key}": value for key, value in filled(notes).items() if not key.endswith("freqs")}
+def test_the_process_is_the_reference_s(tmp_path: Path) -> None:
+    tensors, state = Golden(GOLDENS / "unet3d-diffusion-T50").tensors, Golden(GOLDENS / "unet3d-A-dim16").state
+    inside = {f"denoise_fn.{key}": value for key, value in state.items() if not key.endswith("freqs")}
     inside |= {key.removeprefix("output_buf_"): value for key, value in tensors.items() if "_buf_" in key}
     torch.save({"step": 1, "model": inside}, tmp_path / "model-1.pt")
     predictor = stzoo.import_checkpoint(tmp_path / "model-1.pt", device="cpu", frames=4, size=(16, 16))

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from torch import Tensor
+from goldens import Golden
 
 from stzoo import Requirements
 from stzoo.errors import InputError
-from stzoo.measuring import Row, measure_one, summarise
+from stzoo.measuring import measure_one, summarise
 from stzoo.registry import registry
+from stzoo.results import Row
 from stzoo.spec import Task
 from stzoo_segmentation import metrics
 
-Golden = Callable[[str], tuple[dict[str, Tensor], dict[str, Any]]]
+GOLDENS = Path(__file__).parent / "goldens"
 THREE = Requirements(classes=("a", "b", "c"))
 
 
-def test_j_and_f_are_those_of_the_davis_benchmark(golden: Golden) -> None:
-    tensors, notes = golden("metrics-davis-jf")
+def test_j_and_f_are_those_of_the_davis_benchmark() -> None:
+    golden = Golden(GOLDENS / "metrics-davis-jf")
+    tensors, notes = golden.tensors, golden.facts
     prediction, target = (tensors[f"input_{name}"].numpy() for name in ("pred", "gt"))
     frames = list(zip(prediction > 0, target > 0, strict=True))
     j = [metrics._overlap(*pair) for pair in frames]
@@ -41,8 +44,8 @@ def test_j_and_f_are_those_of_the_davis_benchmark(golden: Golden) -> None:
     assert metrics.j_and_f(prediction, target) == pytest.approx((np.mean(j[1:-1]) + np.mean(f[1:-1])) / 2)
 
 
-def test_pixel_counts_are_those_of_segmentation_models_pytorch(golden: Golden) -> None:
-    tensors, _ = golden("smp-unet-losses-metrics")
+def test_pixel_counts_are_those_of_segmentation_models_pytorch() -> None:
+    tensors = Golden(GOLDENS / "smp-unet-losses-metrics").tensors
     prediction, target = tensors["input_logits"].argmax(1).numpy(), tensors["input_target"].numpy()
     four = Requirements(classes=("a", "b", "c", "d"))
     found = [metrics.counts(*pair, four) for pair in zip(prediction, target, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from goldens import Golden
 from PIL import Image
 from pycocotools import mask as packed_masks
 from safetensors.torch import save_file
@@ -26,7 +27,7 @@ from stzoo_segmentation import metrics, objects, pipeline
 from stzoo_segmentation.fields import Instances
 from stzoo_segmentation.pipeline import Preparation
 
-Golden = Callable[[str], tuple[dict[str, Tensor], dict[str, Any]]]
+GOLDENS = Path(__file__).parent / "goldens"
 
 
 class Brightness(nn.Module):
@@ -92,16 +93,10 @@ def test_any_size_and_any_tiles_give_the_same(margin: int, size: tuple[int, int]
     assert max(shape[-1] for shape in network.module.seen[-2:]) <= 64 + 2 * margin
 
 
-def test_overlap_tiles_are_those_of_the_paper(
-    golden: Golden,
-    filled: Callable[[dict[str, Any]], dict[str, Tensor]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_overlap_tiles_are_those_of_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A U-Net of valid convolutions: mirrored borders, and no seam in whatever tiles."""
-    tensors, _ = golden("unet-overlap-tile")
-    _, notes = golden("unet-A-valid-small")
-    save_file(filled(notes), tmp_path / "model.safetensors")
+    tensors = Golden(GOLDENS / "unet-overlap-tile").tensors
+    save_file(Golden(GOLDENS / "unet-A-valid-small").state, tmp_path / "model.safetensors")
     network = stzoo.import_checkpoint(tmp_path / "model.safetensors", device="cpu", padding="valid")
     monkeypatch.setattr(pipeline, "decided", lambda scores, options: scores)
     for options in ({"tile": 0}, {"tile": 128}):

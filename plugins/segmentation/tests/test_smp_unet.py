@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from goldens import Golden
 from torch import Tensor
 
 import stzoo
@@ -17,8 +17,7 @@ from stzoo_segmentation import encoders
 from stzoo_segmentation.recipe import SegmentationRecipe
 from stzoo_segmentation.smp_unet import OfficialSMPUNet, SMPUNet
 
-Load = Callable[[str], tuple[dict[str, Tensor], dict[str, Any]]]
-Fill = Callable[[dict[str, Any]], dict[str, Tensor]]
+GOLDENS = Path(__file__).parent / "goldens"
 SMALL: dict[str, Any] = {"encoder": "resnet18", "encoder_depth": 2, "decoder_channels": (16, 16)}
 
 
@@ -31,21 +30,21 @@ def imported(state: dict[str, Any], folder: Path, *architecture: str, **config: 
     return stzoo.import_checkpoint(path, *architecture, device="cpu", **config)
 
 
-def test_outputs_with_squeeze_and_excitation(golden: Load, filled: Fill, tmp_path: Path) -> None:
+def test_outputs_with_squeeze_and_excitation(tmp_path: Path) -> None:
     """At a size that fits, and at one that nothing divides."""
-    tensors, facts = golden("smp-unet-A-resnet18-d3")
-    predictor = imported(filled(facts), tmp_path)
+    golden = Golden(GOLDENS / "smp-unet-A-resnet18-d3")
+    predictor, tensors = imported(golden.state, tmp_path), golden.tensors
     assert predictor.config["encoder"] == "resnet18"
     assert predictor.config["decoder_channels"] == (64, 32, 16)
-    assert sum(parameter.numel() for parameter in predictor.module.parameters()) == facts["params"]
+    assert sum(parameter.numel() for parameter in predictor.module.parameters()) == golden.facts["params"]
     with torch.inference_mode():
         for number in "01":
             close(predictor.module(tensors[f"input{number}"]), tensors[f"output{number}"])
 
 
-def test_outputs_with_a_second_head(golden: Load, filled: Fill, tmp_path: Path) -> None:
-    tensors, facts = golden("smp-unet-A-vgg11-aux")
-    predictor = imported(filled(facts), tmp_path)
+def test_outputs_with_a_second_head(tmp_path: Path) -> None:
+    golden = Golden(GOLDENS / "smp-unet-A-vgg11-aux")
+    predictor, tensors = imported(golden.state, tmp_path), golden.tensors
     with torch.inference_mode():
         mask, labels = predictor.module(tensors["input0"])
     close(mask, tensors["output0"])

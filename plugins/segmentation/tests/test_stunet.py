@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from goldens import Golden
 from torch import Tensor
 
 import stzoo
@@ -17,7 +17,7 @@ from stzoo.predictor import Predictor
 from stzoo_segmentation.stunet import Unet3D, buckets, rotated
 from stzoo_segmentation.video_unet import SpatioTemporalUNet
 
-Golden = tuple[dict[str, Tensor], dict[str, Any]]
+GOLDENS = Path(__file__).parent / "goldens"
 CLASSES = ("background", "foreground")
 
 
@@ -25,25 +25,19 @@ def frequencies(features: int) -> Tensor:
     return 10_000.0 ** -(torch.arange(0, features, 2) / features)
 
 
-def state_of(notes: dict[str, Any], filled: Callable[[dict[str, Any]], dict[str, Tensor]]) -> dict[str, Tensor]:
+def state_of(golden: Golden) -> dict[str, Tensor]:
     """As the reference's, whose rotary frequencies are constants."""
-    return {
-        key: frequencies(2 * len(value)) if key.endswith("freqs") else value for key, value in filled(notes).items()
-    }
+    return {key: frequencies(2 * len(value)) if key.endswith("freqs") else value for key, value in golden.state.items()}
 
 
 # --- the reference ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["unet3d-A-dim16", "unet3d-A-dim16-cond"])
-def test_outputs_are_the_reference_s(
-    name: str,
-    golden: Callable[[str], Golden],
-    filled: Callable[[dict[str, Any]], dict[str, Tensor]],
-    tmp_path: Path,
-) -> None:
-    tensors, notes = golden(name)
-    torch.save(state_of(notes, filled), tmp_path / "model.pt")
+def test_outputs_are_the_reference_s(name: str, tmp_path: Path) -> None:
+    golden = Golden(GOLDENS / name)
+    tensors, notes = golden.tensors, golden.facts
+    torch.save(state_of(golden), tmp_path / "model.pt")
     predictor = stzoo.import_checkpoint(tmp_path / "model.pt", device="cpu")
     for key, value in notes["ctor"].items():
         assert predictor.config[key] == (tuple(value) if isinstance(value, list) else value)

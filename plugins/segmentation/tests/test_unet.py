@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from goldens import Golden
 from torch import Tensor
 
 import stzoo
@@ -19,9 +18,7 @@ from stzoo_segmentation.unet import PAPER, UNet, receptive_field
 from stzoo_segmentation.unet_checkpoints import BrainUNet, JvanvugtUNet, MilesialUNet
 
 FORMATS = (JvanvugtUNet, MilesialUNet, BrainUNet)
-Golden = tuple[dict[str, Tensor], dict[str, Any]]
-Load = Callable[[str], Golden]
-Fill = Callable[[dict[str, Any]], dict[str, Tensor]]
+GOLDENS = Path(__file__).parent / "goldens"
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "unet-A-valid-small": ({"padding": "valid"}, {"width": 4, "depth": 3, "norm": "none", "up": "transposed"}),
     "unet-A-jv-same-bn-upsample": (
@@ -47,15 +44,15 @@ def imported(state: dict[str, Any], folder: Path, **config: Any) -> stzoo.Predic
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_outputs_are_those_of_the_implementation(name: str, golden: Load, filled: Fill, tmp_path: Path) -> None:
+def test_outputs_are_those_of_the_implementation(name: str, tmp_path: Path) -> None:
     """Through a checkpoint, with what is in its tensors recovered from them."""
-    tensors, facts = golden(name)
+    golden = Golden(GOLDENS / name)
     stated, expected = CASES[name]
-    predictor = imported(filled(facts), tmp_path, **stated)
+    predictor = imported(golden.state, tmp_path, **stated)
     assert expected.items() <= predictor.config.items()
-    assert sum(parameter.numel() for parameter in predictor.module.parameters()) == facts["params"]
+    assert sum(parameter.numel() for parameter in predictor.module.parameters()) == golden.facts["params"]
     with torch.inference_mode():
-        close(predictor.module(tensors["input0"]), tensors["output0"])
+        close(predictor.module(golden.tensors["input0"]), golden.tensors["output0"])
 
 
 def test_the_paper_s_network() -> None:
@@ -70,20 +67,6 @@ def test_the_paper_s_network() -> None:
     with torch.inference_mode():
         drawn = UNet(**PAPER | {"width": 8}).state_dict()["down.3.conv2.weight"]  # deviation sqrt(2 / fan-in)
         assert drawn.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
-
-
-def test_overlapping_tiles_with_mirrored_borders(golden: Load, filled: Fill, tmp_path: Path) -> None:
-    """Figure 2: tiles of 92 pixels of which 52 come out, of a picture mirrored at its borders."""
-    tensors, _ = golden("unet-overlap-tile")
-    predictor = imported(filled(golden("unet-A-valid-small")[1]), tmp_path, padding="valid")
-    expected = tensors["output_stitched"].argmax(1)[0].numpy()
-    image = tensors["input_image"][0].numpy()
-    whole = predictor.predict(image).mask
-    agree = (whole == expected) | (
-        (tensors["output_stitched"][0, 0] - tensors["output_stitched"][0, 1]).abs() < 1e-5
-    ).numpy()
-    assert agree.all()
-    np.testing.assert_array_equal(predictor.predict(image, tile=128, overlap=64).mask, whole)
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4])
@@ -144,24 +127,24 @@ def test_configurations_are_recovered(known: Any, config: dict[str, Any], tmp_pa
     assert {note.partition(":")[0] for note in predictor.report.notes} <= predictor.config.keys()
 
 
-def test_padding_is_asked_for_where_tensors_cannot_tell(golden: Load, filled: Fill, tmp_path: Path) -> None:
+def test_padding_is_asked_for_where_tensors_cannot_tell(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="cannot tell padding") as problem:
-        imported(filled(golden("unet-A-valid-small")[1]), tmp_path)
+        imported(Golden(GOLDENS / "unet-A-valid-small").state, tmp_path)
     assert "padding=False" in problem.value.remedy
 
 
-def test_values_of_masks_in_a_checkpoint_are_left_out(golden: Load, filled: Fill, tmp_path: Path) -> None:
+def test_values_of_masks_in_a_checkpoint_are_left_out(tmp_path: Path) -> None:
     """As milesial's training script stores them among the tensors."""
-    tensors, facts = golden("unet-milesial-A-1ch-bilinear")
-    predictor = imported({**filled(facts), "mask_values": [0, 1]}, tmp_path)
+    golden = Golden(GOLDENS / "unet-milesial-A-1ch-bilinear")
+    predictor = imported({**golden.state, "mask_values": [0, 1]}, tmp_path)
     with torch.inference_mode():
-        close(predictor.module(tensors["input0"]), tensors["output0"])
+        close(predictor.module(golden.tensors["input0"]), golden.tensors["output0"])
 
 
-def test_a_bias_in_front_of_batch_norm(golden: Load, filled: Fill, tmp_path: Path) -> None:
+def test_a_bias_in_front_of_batch_norm(tmp_path: Path) -> None:
     """Earlier versions had one: it moves the running mean, and nothing else."""
-    tensors, facts = golden("unet-brain-A-f4")
-    state = filled(facts)
+    golden = Golden(GOLDENS / "unet-brain-A-f4")
+    state, tensors = golden.state, golden.tensors
     bias = torch.linspace(-1, 1, 8)
     state["encoder2.enc2conv1.bias"] = bias
     state["encoder2.enc2norm1.running_mean"] = state["encoder2.enc2norm1.running_mean"] + bias
@@ -178,10 +161,9 @@ def test_a_bias_in_front_of_batch_norm(golden: Load, filled: Fill, tmp_path: Pat
         ({"encoder3.enc3conv1.weight": torch.zeros(16, 9, 3, 3)}, "wrong shape: down.2.conv1.weight"),
     ],
 )
-def test_damaged_checkpoints_are_refused(
-    change: dict[str, Tensor | None], said: str, golden: Load, filled: Fill, tmp_path: Path
-) -> None:
-    state = {key: value for key, value in (filled(golden("unet-brain-A-f4")[1]) | change).items() if value is not None}
+def test_damaged_checkpoints_are_refused(change: dict[str, Tensor | None], said: str, tmp_path: Path) -> None:
+    changed = Golden(GOLDENS / "unet-brain-A-f4").state | change
+    state = {key: value for key, value in changed.items() if value is not None}
     with pytest.raises(FormatError, match=re.escape("looks like a checkpoint of mateuszbuda's U-Net")) as problem:
         imported(state, tmp_path)
     assert said in str(problem.value)

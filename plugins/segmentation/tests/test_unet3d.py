@@ -19,7 +19,8 @@ from stzoo.errors import ConfigError, DatasetError, FormatError, InputError
 from stzoo.media.volumes import Grid
 from stzoo.recipe import Recipe
 from stzoo.registry import registry
-from stzoo.spec import Requirements, Task
+from stzoo.requirements import Requirements
+from stzoo.spec import Task
 from stzoo_segmentation import frozen_graph, volumes
 from stzoo_segmentation.unet3d import UNet3d, receptive_field
 from stzoo_segmentation.volume_recipe import VolumeRecipe

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from goldens import Golden, fill
+from safetensors.torch import save_file
 from torch import Tensor
 
 import stzoo
@@ -34,23 +33,18 @@ PICTURE = np.random.default_rng(0).random((3, 12, 17), dtype=np.float32)
 # --- what the official code computes ----------------------------------------------------------------------------------
 
 
-def filled(key: str, shape: list[int]) -> Tensor:
-    """The value that every implementation gives to TensorFlow's tensor ``key``: made in PyTorch's layout, kept in TensorFlow's."""
-    made = [shape[3], shape[2], *shape[:2]] if len(shape) == 4 else shape
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-    values = np.random.RandomState(seed).standard_normal(made)
-    values *= math.prod(made[1:]) ** -0.5 if len(made) > 1 else 0.1
-    tensor = torch.tensor(values, dtype=torch.float32)
-    return tensor.permute(2, 3, 1, 0).contiguous() if tensor.ndim == 4 else tensor
-
-
-class Golden:
+class Official(Golden):
     """A small network in the official code: its state dict under TensorFlow's names, inputs, drawn numbers, outputs."""
 
-    def __init__(self, name: str) -> None:
-        self.facts = json.loads((GOLDENS / f"{name}.json").read_text())
-        self.tensors = load_file(GOLDENS / f"{name}.safetensors")
-        self.state = {key: filled(key, shape) for key, (shape, _) in self.facts["state_dict"].items()}
+    @cached_property
+    def state(self) -> dict[str, Tensor]:
+        """Made in PyTorch's layout, kept in TensorFlow's."""
+        return {
+            key: fill(key, [shape[3], shape[2], *shape[:2]]).permute(2, 3, 1, 0).contiguous()
+            if len(shape) == 4
+            else fill(key, shape)
+            for key, (shape, _) in self.facts["state_dict"].items()
+        }
 
     def network(self, folder: Path) -> BayeSR:
         save_file(self.state, folder / "model.safetensors")
@@ -69,7 +63,7 @@ def close(actual: Tensor, expected: Tensor) -> None:
 
 @pytest.mark.parametrize("name", ["bayesr-A-small", "bayesr-A-small-gray-subpixel-x4"])
 def test_outputs_are_the_official_ones(name: str, tmp_path: Path) -> None:
-    golden = Golden(name)
+    golden = Official(GOLDENS / name)
     network, wanted, count = golden.network(tmp_path), golden.tensors, 0
     assert sum(parameter.numel() for parameter in network.parameters()) == golden.facts["params"]
     for end in (f"_{number}" for number in range(9) if f"input{number}" in wanted):
@@ -86,8 +80,8 @@ def test_outputs_are_the_official_ones(name: str, tmp_path: Path) -> None:
 
 
 def test_losses_and_gradients_are_the_official_ones(tmp_path: Path) -> None:
-    golden = Golden("bayesr-A-train-loss")
-    golden.state = Golden("bayesr-A-small").state
+    golden = Official(GOLDENS / "bayesr-A-train-loss")
+    golden.state = Official(GOLDENS / "bayesr-A-small").state
     network, wanted = golden.network(tmp_path), golden.tensors
     found = network.infer(wanted["input_lr"], golden.noise())
     error = wanted["input_lr"] - network.downsample(found.x) - found.down_z - found.m
@@ -110,8 +104,8 @@ def test_losses_and_gradients_are_the_official_ones(tmp_path: Path) -> None:
 
 
 def test_the_recipe_gives_these_losses(tmp_path: Path) -> None:
-    golden = Golden("bayesr-A-train-loss")
-    golden.state = Golden("bayesr-A-small").state
+    golden = Official(GOLDENS / "bayesr-A-train-loss")
+    golden.state = Official(GOLDENS / "bayesr-A-small").state
     network, (low, high) = golden.network(tmp_path), (golden.tensors[f"input_{name}"] for name in ("lr", "hr"))
     torch.manual_seed(0)
     drawn = [torch.randn_like(low), torch.randn_like(high), torch.randn_like(high)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from goldens import Golden
 from PIL import Image
-from safetensors.torch import load_file
-from torch import Tensor
 
 import stzoo
 from stzoo import Requirements
@@ -34,17 +32,12 @@ from stzoo_super_resolution.depth_energy import (
 )
 from stzoo_super_resolution.metrics import mae, rmse
 
-GOLDEN = Path(__file__).parent / "goldens" / "depthsr-A-energy-irls"
+GOLDEN = Golden(Path(__file__).parent / "goldens" / "depthsr-A-energy-irls")
 WEIGHTS = ("l1_0.7_l2_0.7", "l1_0.7_l2_0.07", "l1_0.07_l2_0.7")
 
 
-@cache
-def golden() -> tuple[dict[str, Tensor], dict[str, float]]:
-    return load_file(GOLDEN.with_suffix(".safetensors")), json.loads(GOLDEN.with_suffix(".json").read_text())["scalars"]
-
-
 def energy_of(name: str) -> Energy:
-    tensors, _ = golden()
+    tensors = GOLDEN.tensors
     modulation, variation = (float(part) for part in name.removeprefix("l1_").split("_l2_"))
     return Energy(tensors["input_Dstar"], modulation, variation, colour_weights(tensors["input_gray"]))
 
@@ -72,7 +65,7 @@ def small(scale: int = 2) -> stzoo.Predictor:
 
 
 def test_colour_weights_and_their_adjoint() -> None:
-    tensors, _ = golden()
+    tensors = GOLDEN.tensors
     weights = colour_weights(tensors["input_gray"])
     units = torch.eye(12 * 14, dtype=torch.float64).reshape(-1, 12, 14)
     alpha = torch.stack([(unit - modulated(unit, weights)).ravel() for unit in units], 1)
@@ -83,7 +76,7 @@ def test_colour_weights_and_their_adjoint() -> None:
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_reweighted_least_squares(name: str) -> None:
-    tensors, scalars = golden()
+    tensors, scalars = GOLDEN.tensors, GOLDEN.facts["scalars"]
     energy = energy_of(name)
     found = [energy.target, *itertools.islice(energy.iterates(1e-4, tolerance=1e-9), 60)]
     for steps in (1, 2, 5, 60):
@@ -99,7 +92,7 @@ def test_reweighted_least_squares(name: str) -> None:
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_the_exact_minimum(name: str) -> None:
-    tensors, scalars = golden()
+    tensors, scalars = GOLDEN.tensors, GOLDEN.facts["scalars"]
     energy = energy_of(name)
     found = next(itertools.islice(energy.split_iterates(rho=4.0, tolerance=1e-7), 250, None))
     torch.testing.assert_close(found, tensors[f"output_admm_{name}"], rtol=0, atol=1e-5)
@@ -107,7 +100,7 @@ def test_the_exact_minimum(name: str) -> None:
 
 
 def test_without_total_variation_and_with_a_shift() -> None:
-    tensors, scalars = golden()
+    tensors, scalars = GOLDEN.tensors, GOLDEN.facts["scalars"]
     weights, target = colour_weights(tensors["input_gray"]), tensors["input_Dstar"]
     closed = next(Energy(target, 0.7, 0.0, weights).iterates(tolerance=1e-10))
     torch.testing.assert_close(closed, tensors["output_closed_form_l2_0"], rtol=0, atol=1e-8)

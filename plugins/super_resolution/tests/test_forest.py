@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from goldens import Golden
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 
 import stzoo
@@ -29,10 +28,9 @@ from stzoo_super_resolution.forest_fit import (
 )
 from stzoo_super_resolution.resize import imresize
 
-GOLDENS = Path(__file__).parent / "goldens"
-GOLDEN = load_file(GOLDENS / "srforest-A-numpy.safetensors")
+REFERENCE = Golden(Path(__file__).parent / "goldens" / "srforest-A-numpy")
+GOLDEN, SCALARS = REFERENCE.tensors, REFERENCE.facts["scalars"]
 """Patches are columns there and rows here."""
-SCALARS = json.loads((GOLDENS / "srforest-A-numpy.json").read_text())["scalars"]
 TREES = (
     {0: (0, 3, 0.0), 1: (2, 7, 0.1), 2: (1, 4, -0.05)},
     {0: (5, 9, 0.2)},

@@ -310,8 +310,6 @@ PREDICTIONS: dict[str, tuple[Any, dict[str, Any], type[StzooError], str]] = {
     "words": (np.array([["a", "b"]]), {}, InputError, "image is a ndarray"),
     "nothing": (None, {}, InputError, "image is a NoneType"),
     "two pictures": ((np.zeros((3, 4, 4)), np.zeros((3, 4, 4))), {}, InputError, "2 inputs"),
-    "small tiles": (np.zeros((3, 40, 40)), {"tile": 8}, InputError, "tile=8 is too small"),
-    "negative tiles": (np.zeros((3, 40, 40)), {"tile": -1}, InputError, "tile=-1"),
     "no such option": (np.zeros((3, 4, 4)), {"scale": 4}, InputError, "has no 'scale'"),
 }
 

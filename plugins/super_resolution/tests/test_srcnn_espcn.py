@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
-from torch import Tensor
+from goldens import Golden
 
 import stzoo
 from stzoo.errors import ConfigError, DatasetError, FormatError, InputError
@@ -21,20 +18,12 @@ from stzoo_super_resolution.data import Pair, degraded
 from stzoo_super_resolution.espcn import ESPCN
 from stzoo_super_resolution.metrics import psnr_y
 from stzoo_super_resolution.pipeline import bicubic, to_luma
-from stzoo_super_resolution.recipe import Kept, PatchRecipe
+from stzoo_super_resolution.recipe import PatchRecipe
 from stzoo_super_resolution.resize import imresize
 from stzoo_super_resolution.srcnn import SRCNN, SRCNNRecipe
 
 GOLDENS = Path(__file__).parent / "goldens"
-MATLAB = load_file(GOLDENS / "srcnn-A-tiny-315.safetensors")
-
-
-def fill(key: str, shape: list[int]) -> Tensor:
-    """The value every implementation gives to the official tensor ``key``: it follows from name and shape."""
-    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-    x = np.random.RandomState(seed).standard_normal(shape)
-    x = x / np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else 0.1 * x
-    return torch.tensor(x, dtype=torch.float32)
+MATLAB = Golden(GOLDENS / "srcnn-A-tiny-315").tensors
 
 
 def matlab_file(path: Path, **changed: np.ndarray) -> Path:
@@ -84,16 +73,14 @@ def test_torch_srcnn_is_told_from_its_tensors(tmp_path: Path) -> None:
 
 
 def test_espcn_as_the_reference(tmp_path: Path) -> None:
-    facts = json.loads((GOLDENS / "espcn-A-x2.json").read_text())
-    tensors = load_file(GOLDENS / "espcn-A-x2.safetensors")
-    state = {key: fill(key, shape) for key, (shape, _) in facts["state_dict"].items()}
-    torch.save({"model": state}, tmp_path / "espcn.pth")
+    golden = Golden(GOLDENS / "espcn-A-x2")
+    torch.save({"model": golden.state}, tmp_path / "espcn.pth")
     imported = stzoo.import_checkpoint(tmp_path / "espcn.pth")
     assert imported.architecture.name == "espcn" and imported.config["scale"] == 2
     with torch.inference_mode():
-        found = imported.module(tensors["input0"])
-    torch.testing.assert_close(found, tensors["output0"], rtol=1e-4, atol=1e-5)
-    assert sum(parameter.numel() for parameter in imported.module.parameters()) == facts["params"]
+        found = imported.module(golden.tensors["input0"])
+    torch.testing.assert_close(found, golden.tensors["output0"], rtol=1e-4, atol=1e-5)
+    assert sum(parameter.numel() for parameter in imported.module.parameters()) == golden.facts["params"]
 
 
 def test_espcn_shuffles_colours_as_torch_does() -> None:
@@ -177,21 +164,6 @@ def test_noise_is_new_for_each_patch_but_follows_the_seed() -> None:
 def test_small_pictures_are_refused_by_name_of_the_option() -> None:
     with pytest.raises(DatasetError, match="recipe.patch"):
         PatchRecipe(patch=21).sample(examples(1)[0], SRCNN(3).requirements, np.random.default_rng(0))
-
-
-def test_examples_are_read_once() -> None:
-    class Counted(list):  # type: ignore[type-arg]
-        asked = 0
-
-        def __getitem__(self, index):  # type: ignore[no-untyped-def]
-            self.asked += 1
-            return super().__getitem__(index)
-
-    counted = Counted(examples(2))
-    kept = Kept(counted)
-    for _ in range(3):
-        assert [len(item["image"]) for item in kept] == [2, 2]
-    assert counted.asked == 2
 
 
 def test_schedules_and_rates_of_layers() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from goldens import Golden
 from torch import Tensor
 
 import stzoo
@@ -41,29 +38,13 @@ DENOISE: dict[str, Any] = TINY | {"scale": 1, "upsampler": ""}
 # --- what the official code computes ----------------------------------------------------------------------------------
 
 
-def filled(key: str, shape: list[int]) -> Tensor:
-    """The value every implementation gives to the official tensor ``key``: it follows from name and shape."""
-    x = np.random.RandomState(int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")).standard_normal(shape)
-    if len(shape) >= 2:
-        x /= math.sqrt(math.prod(shape[1:]))
-    else:
-        x = 1 + 0.1 * x if key.endswith("weight") else 0.1 * x
-    return torch.tensor(x, dtype=torch.float32)
-
-
 def golden(name: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
     """Facts, tensors and state dict, masks included, of a small network of the official code."""
-    facts = json.loads((GOLDENS / f"{name}.json").read_text())
-    height, width = np.broadcast_to(facts["ctor"]["img_size"], 2)
-    state = {
-        key: mask(height, width, facts["ctor"]["window_size"])
-        if key.endswith("attn_mask")
-        else torch.zeros(shape, dtype=getattr(torch, dtype))
-        if dtype != "float32"
-        else filled(key, shape)
-        for key, (shape, dtype) in facts["state_dict"].items()
-    }
-    return facts, load_file(GOLDENS / f"{name}.safetensors"), state
+    found = Golden(GOLDENS / name)
+    height, width = np.broadcast_to(found.facts["ctor"]["img_size"], 2)
+    masks = mask(height, width, found.facts["ctor"]["window_size"])
+    state = {key: masks if key.endswith("attn_mask") else value for key, value in found.state.items()}
+    return found.facts, found.tensors, state
 
 
 def mask(height: int, width: int, window: int) -> Tensor:

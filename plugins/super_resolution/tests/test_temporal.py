@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from goldens import Golden
 from torch import Tensor
 
 import stzoo
@@ -28,26 +25,12 @@ from stzoo_super_resolution.temporal import (
 )
 from stzoo_super_resolution.temporal_training import TemporalAdaptiveRecipe, alignment_loss, joint_loss
 
-GOLDENS = Path(__file__).parent / "goldens"
-NAME = "ltdvsr-A-x2-N2"
+GOLDEN = Golden(Path(__file__).parent / "goldens" / "ltdvsr-A-x2-N2")
 TINY: dict[str, Any] = {"scale": 2, "branches": 2, "filters": (4, 3), "window": (16, 16)}
-
-
-def fill(key: str, shape: list[int]) -> Tensor:
-    """The value every implementation gives to the tensor ``key``: it follows from name and shape."""
-    random = np.random.RandomState(int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big"))
-    x = random.standard_normal(tuple(shape))
-    x = x / math.sqrt(math.prod(shape[1:])) if len(shape) >= 2 else 0.1 * x
-    return torch.tensor(x, dtype=torch.float32)
 
 
 def close(actual: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
-
-
-def golden_state() -> dict[str, Tensor]:
-    facts = json.loads((GOLDENS / f"{NAME}.json").read_text())
-    return {key: fill(key, shape) for key, (shape, _) in facts["state_dict"].items()}
 
 
 def scene(frames: int, height: int, width: int, dx: int, dy: int) -> np.ndarray:
@@ -65,9 +48,8 @@ def scene(frames: int, height: int, width: int, dx: int, dy: int) -> np.ndarray:
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_every_number_of_the_golden(prefix: str, tmp_path: Path) -> None:
-    facts = json.loads((GOLDENS / f"{NAME}.json").read_text())
-    tensors = load_file(GOLDENS / f"{NAME}.safetensors")
-    torch.save({prefix + key: value for key, value in golden_state().items()}, tmp_path / "checkpoint.pth")
+    facts, tensors = GOLDEN.facts, GOLDEN.tensors
+    torch.save({prefix + key: value for key, value in GOLDEN.state.items()}, tmp_path / "checkpoint.pth")
     predictor = stzoo.import_checkpoint(tmp_path / "checkpoint.pth", device="cpu")
     softened = stzoo.import_checkpoint(tmp_path / "checkpoint.pth", device="cpu", fusion="softmax")
     network, frames = cast(TemporalAdaptiveSR, predictor.module), tensors["input"]
@@ -205,12 +187,12 @@ def test_what_tensors_cannot_tell_is_said() -> None:
 
 @pytest.mark.parametrize("key", ["branches.1.conv2.bias", "loc.fc2.weight", "branches.0.conv2.weight"])
 def test_incomplete_checkpoints_are_refused(key: str) -> None:
-    state = golden_state()
+    state = dict(GOLDEN.state)
     state.pop(key)
     with pytest.raises(FormatError, match=r"branch 0|missing"):
         TemporalAdaptiveFormat().detect(state)
     with pytest.raises(FormatError, match="wrong shape"):
-        TemporalAdaptiveFormat().detect(golden_state() | {"loc.fc2.weight": torch.zeros(3, 100)})
+        TemporalAdaptiveFormat().detect(GOLDEN.state | {"loc.fc2.weight": torch.zeros(3, 100)})
 
 
 # --- learning ---------------------------------------------------------------------------------------------------------

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from goldens import Golden, given
 from torch import Tensor
 
 import stzoo
 from stzoo.errors import ConfigError, FormatError, InputError
-from stzoo_video_prediction.phydnet import (
-    PUBLISHED,
-    LSTMGates,
-    OfficialPhyDNet,
-    OpenSTLPhyDNet,
-    PhyDNet,
-    PhyDNetRecipe,
-    kernel_to_moments,
-    moment_loss,
-    moment_matrix,
-)
+from stzoo_video_prediction.phydnet import PUBLISHED, LSTMGates, PhyDNet
+from stzoo_video_prediction.phydnet_checkpoints import OfficialPhyDNet, OpenSTLPhyDNet
+from stzoo_video_prediction.phydnet_training import PhyDNetRecipe, kernel_to_moments, moment_loss, moment_matrix
 
 GOLDENS = Path(__file__).parent / "goldens"
 TINY: dict[str, Any] = {
@@ -47,38 +35,19 @@ def tiny(**changes: Any) -> PhyDNet:
 # --- what the official code computes ----------------------------------------------------------------------------------
 
 
-def random_state(name: str) -> np.random.RandomState:
-    return np.random.RandomState(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big"))
-
-
-def fill(key: str, shape: list[int]) -> Tensor:
-    """The value every implementation gives to the official tensor ``key``: it follows from name and shape."""
-    x = random_state(key).standard_normal(tuple(shape))
-    if len(shape) >= 2:
-        x = x / math.sqrt(math.prod(shape[1:]))
-    else:
-        x = 1.0 + 0.1 * x if key.endswith(".weight") else 0.1 * x
-    return torch.tensor(x, dtype=torch.float32)
-
-
 def close(actual: Any, expected: Any) -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
-FACTS = json.loads((GOLDENS / "phydnet-A.json").read_text())
-MOMENTS = load_file(GOLDENS / "phydnet-moments.safetensors")
+REFERENCE = Golden(GOLDENS / "phydnet-A")
+FACTS = REFERENCE.facts
+MOMENTS = Golden(GOLDENS / "phydnet-moments").tensors
 
 
 def openstl_state() -> dict[str, Tensor]:
     """The state dict of the golden, as OpenSTL saves it: with copies, and with the constants of K2M."""
-    state = {}
-    for key, (shape, _) in FACTS["state_dict"].items():
-        if key.startswith("k2m."):
-            matrix = moment_matrix(7)
-            state[key] = matrix if "inv" not in key else matrix.inverse()
-        else:
-            state[key] = fill(FACTS["fill"]["alias_keys"].get(key, key), shape)
-    return state
+    state, matrix = REFERENCE.state, moment_matrix(7)
+    return state | {key: matrix.inverse() if "inv" in key else matrix for key in state if key.startswith("k2m.")}
 
 
 @pytest.fixture(params=["OpenSTL", "official"])
@@ -97,11 +66,11 @@ def golden(request: pytest.FixtureRequest, tmp_path: Path) -> PhyDNet:
 
 
 def clip(name: str) -> Tensor:
-    return torch.tensor(random_state(f"input:{name}").uniform(size=(2, 4, 2, 16, 16)), dtype=torch.float32)
+    return given(name, (2, 4, 2, 16, 16))
 
 
 def test_outputs_are_the_official_ones(golden: PhyDNet) -> None:
-    expected, frames = load_file(GOLDENS / "phydnet-A.safetensors"), clip("phydnet-A")
+    expected, frames = REFERENCE.tensors, clip("phydnet-A")
     torch.testing.assert_close(frames, expected["input"])
     with torch.inference_mode():
         close(golden.rollout(frames, 4), expected["output"])

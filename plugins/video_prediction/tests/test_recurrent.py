@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from goldens import Golden
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -28,20 +25,6 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 
 
-def random_state(name: str) -> np.random.RandomState:
-    return np.random.RandomState(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big"))
-
-
-def fill(key: str, shape: list[int]) -> Tensor:
-    """The value every implementation gives to the official tensor ``key``: it follows from name and shape."""
-    x = random_state(key).standard_normal(tuple(shape))
-    if len(shape) >= 2:
-        x = x / math.sqrt(math.prod(shape[1:]))
-    else:
-        x = 1.0 + 0.1 * x if key.endswith("weight") else 0.1 * x
-    return torch.tensor(x, dtype=torch.float32)
-
-
 def close(actual: Any, expected: Any) -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
@@ -54,15 +37,13 @@ def network(name: str, **change: Any) -> RecurrentPredictor:
 # --- what the official code computes ----------------------------------------------------------------------------------
 
 
-class Golden:
+class Official(Golden):
     """A small network in the official code: its checkpoint, frames, outputs and loss."""
 
     def __init__(self, name: str, folder: Path, wrapped: bool = False) -> None:
-        self.facts = json.loads((GOLDENS / f"{name}.json").read_text())
-        self.tensors = load_file(GOLDENS / f"{name}.safetensors")
+        super().__init__(GOLDENS / name)
         made = self.facts["constructor"]
         self.given, self.ahead = made["T"], made["aft"]
-        self.state = {key: fill(key, shape) for key, (shape, _) in self.facts["state_dict"].items()}
         self.file = folder / f"{name}.ckpt"
         state = {f"model.{key}": value for key, value in self.state.items()}
         torch.save({"epoch": 1, "state_dict": state} if wrapped else self.state, self.file)
@@ -89,7 +70,7 @@ CASES = [
 def test_outputs_are_the_official_ones(
     name: str, stated: dict[str, str], output: str, wrapped: bool, tmp_path: Path
 ) -> None:
-    golden = Golden(name, tmp_path, wrapped)
+    golden = Official(name, tmp_path, wrapped)
     predictor = stzoo.import_checkpoint(golden.file, device="cpu", **stated)
     module = predictor.module
     assert predictor.architecture.name == name.partition("-")[0]
@@ -300,7 +281,7 @@ def test_reduced_precision_stays_close() -> None:
 
 
 def test_the_cell_is_asked_for(tmp_path: Path) -> None:
-    golden = Golden("convlstm-A", tmp_path)
+    golden = Official("convlstm-A", tmp_path)
     with pytest.raises(FormatError, match=r"cannot tell cell(.|\n)*v0\.3"):
         stzoo.import_checkpoint(golden.file)
     predictor = stzoo.import_checkpoint(golden.file, cell="v0.3")
@@ -310,7 +291,7 @@ def test_the_cell_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_patches_of_another_size_can_be_stated(tmp_path: Path) -> None:
-    golden = Golden("convlstm-A", tmp_path)
+    golden = Official("convlstm-A", tmp_path)
     stated = stzoo.import_checkpoint(golden.file, cell="standard", patch_size=1, in_shape=(4, 8, 8, 8), frames_out=3)
     assert stated.module(torch.rand(1, 4, 8, 8, 8)).shape == (1, 3, 8, 8, 8)
     with pytest.raises(WeightsMismatch):
@@ -339,7 +320,7 @@ def test_configuration_is_recovered_from_the_tensors(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["convlstm-A", "convlstm-A-ln", "predrnn-A"])
 def test_every_missing_added_or_reshaped_tensor_is_noticed(name: str, tmp_path: Path) -> None:
-    state, known = Golden(name, tmp_path).state, FORMATS[name.partition("-")[0]]()
+    state, known = Official(name, tmp_path).state, FORMATS[name.partition("-")[0]]()
 
     def refused(changed: dict[str, Tensor]) -> bool:
         try:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from goldens import Golden, given
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -27,43 +25,16 @@ TINY: dict[str, Any] = {"in_shape": (2, 1, 16, 16), "hid_S": 4, "hid_T": 8, "N_S
 # --- what the official code computes ----------------------------------------------------------------------------------
 
 
-def random_state(name: str) -> np.random.RandomState:
-    return np.random.RandomState(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big"))
-
-
-def fill(key: str, shape: list[int]) -> Tensor:
-    """The value every implementation gives to the official tensor ``key``: it follows from name and shape."""
-    x = random_state(key).standard_normal(tuple(shape) or (1,)).reshape(shape)
-    leaf = key.rpartition(".")[2]
-    if leaf == "running_var":
-        x = 1.0 + 0.1 * np.abs(x)
-    elif leaf == "running_mean":
-        x = 0.1 * x
-    elif len(shape) >= 2:
-        x = x / math.sqrt(max(1, math.prod(shape[1:])))
-    else:
-        x = 1.0 + 0.1 * x if leaf == "weight" else 0.1 * x
-    return torch.tensor(x, dtype=torch.float32)
-
-
-class Golden:
-    """A small network in the official code: its state dict, inputs, outputs, loss and gradients."""
+class Official(Golden):
+    """A small network in the official code: its configuration and input."""
 
     def __init__(self, name: str) -> None:
-        self.facts = json.loads((GOLDENS / f"{name}.json").read_text())
-        self.tensors = load_file(GOLDENS / f"{name}.safetensors")
+        super().__init__(GOLDENS / name)
         self.config: dict[str, Any] = {
             key: value for key, value in self.facts["constructor"].items() if key != "model_type"
         }
         self.model_type: str = self.facts["constructor"]["model_type"].lower()
-        self.state = {
-            key: fill(key, shape) if dtype == "float32" else torch.zeros(shape, dtype=getattr(torch, dtype))
-            for key, (shape, dtype) in self.facts["state_dict"].items()
-        }
-        self.input = self.uniform(self.facts["input_name"], self.facts["input_shape"])
-
-    def uniform(self, name: str, shape: list[int]) -> Tensor:
-        return torch.tensor(random_state(f"input:{name}").uniform(size=tuple(shape)), dtype=torch.float32)
+        self.input = given(self.facts["input_name"], self.facts["input_shape"])
 
     def network(self) -> SimVP:
         build = TAU(**self.config) if self.model_type == "tau" else SimVP(**self.config, model_type=self.model_type)
@@ -76,16 +47,16 @@ def close(actual: Any, expected: Any) -> None:
 
 
 @pytest.fixture(params=["simvp-gsta-A", "simvp-incepu-A", "tau-A", "tau-A2"])
-def golden(request: pytest.FixtureRequest) -> Golden:
-    return Golden(request.param)
+def golden(request: pytest.FixtureRequest) -> Official:
+    return Official(request.param)
 
 
-def test_state_dict_has_the_official_names_shapes_and_order(golden: Golden) -> None:
+def test_state_dict_has_the_official_names_shapes_and_order(golden: Official) -> None:
     own = [(key, list(value.shape)) for key, value in golden.network().state_dict().items()]
     assert own == [(key, shape) for key, (shape, _) in golden.facts["state_dict"].items()]
 
 
-def test_forward_and_rollouts_are_the_official_ones(golden: Golden) -> None:
+def test_forward_and_rollouts_are_the_official_ones(golden: Official) -> None:
     network = golden.network()
     torch.testing.assert_close(golden.input, golden.tensors["input"])
     with torch.inference_mode():
@@ -99,9 +70,9 @@ def test_forward_and_rollouts_are_the_official_ones(golden: Golden) -> None:
     assert output.is_contiguous()
 
 
-def test_gradients_are_the_official_ones(golden: Golden) -> None:
+def test_gradients_are_the_official_ones(golden: Official) -> None:
     network, expected = golden.network(), golden.facts["eval_mode_grad"]
-    target = golden.uniform(expected["target_name"], golden.facts["input_shape"])
+    target = given(expected["target_name"], golden.facts["input_shape"])
     recipe = TAURecipe() if golden.model_type == "tau" else VideoPredictionRecipe()
     losses = recipe.losses(network, {"frames": golden.input, "target": target}, 0)
     total = sum(losses.values(), torch.zeros(()))
@@ -254,10 +225,18 @@ def test_schedules_are_the_official_ones() -> None:
     assert set(beta) == {0.9}
 
 
-@pytest.mark.parametrize("wrong", [{"schedule": "step"}, {"lr": 0.0}, {"warmup": 1.0}])
+@pytest.mark.parametrize("wrong", [{"schedule": "step"}, {"lr": 0.0}, {"warmup": 1.0}, {"mae": -1.0}])
 def test_recipe_refuses_bad_values(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         VideoPredictionRecipe(**wrong)
+
+
+def test_the_absolute_error_has_a_weight_beside_the_squared_one() -> None:
+    target = torch.rand(2, 3, 1, 8, 8)
+    batch = {"frames": target, "target": target}
+    for recipe in (VideoPredictionRecipe(mae=0.5), TAURecipe(mae=0.5)):
+        losses = recipe.losses(lambda frames: frames + 0.1, batch, 0)  # type: ignore[arg-type]
+        assert losses["mse"].item() == pytest.approx(0.01) and losses["mae"].item() == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize(("model_type", "horizon"), [("gsta", 3), ("incepu", 2)])
@@ -326,7 +305,7 @@ def test_mlp_ratio_gives_the_same_network(ratio: float) -> None:
         assert {k: v.shape for k, v in again.items()} == {k: v.shape for k, v in state.items()}
 
 
-def test_golden_state_is_detected_and_converted(golden: Golden) -> None:
+def test_golden_state_is_detected_and_converted(golden: Official) -> None:
     known = OpenSTLTAU() if golden.model_type == "tau" else OpenSTLSimVP()
     config = known.detect(golden.state)
     assert config is not None

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from goldens import Golden, given
 from torch import Tensor
 
 import stzoo
@@ -24,29 +20,14 @@ GOLDENS = Path(__file__).parent / "goldens"
 TINY: dict[str, Any] = {"in_shape": (2, 1, 16, 16), "hid_S": 4, "hid_T": 8, "N_S": 2, "N_T": 2}
 
 
-def random_state(name: str) -> np.random.RandomState:
-    return np.random.RandomState(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big"))
-
-
-def fill(key: str, shape: list[int]) -> Tensor:
-    """The value every implementation gives to the official tensor ``key``: it follows from name and shape."""
-    x = random_state(key).standard_normal(tuple(shape))
-    if len(shape) >= 2:
-        x = x / math.sqrt(math.prod(shape[1:]))
-    else:
-        x = 1.0 + 0.1 * x if key.endswith("weight") else 0.1 * x
-    return torch.tensor(x, dtype=torch.float32)
-
-
 def close(actual: Any, expected: Any) -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_outputs_loss_and_gradients_are_the_official_ones(prefix: str, tmp_path: Path) -> None:
-    facts = json.loads((GOLDENS / "simvpv1-A.json").read_text())
-    tensors = load_file(GOLDENS / "simvpv1-A.safetensors")
-    state = {key: fill(key, shape) for key, (shape, _) in facts["state_dict"].items()}
+    golden = Golden(GOLDENS / "simvpv1-A")
+    facts, tensors, state = golden.facts, golden.tensors, golden.state
     torch.save({prefix + key: value for key, value in state.items()}, tmp_path / "checkpoint.pth")
     predictor = stzoo.import_checkpoint(tmp_path / "checkpoint.pth", device="cpu")
     network, expected = predictor.module, facts["eval_mode_grad"]
@@ -58,7 +39,7 @@ def test_outputs_loss_and_gradients_are_the_official_ones(prefix: str, tmp_path:
         close(network(tensors["input"]), tensors["output"])
         longer = network.rollout(tensors["input"], 7)
         close(longer[:, 4:], network(tensors["output"])[:, :3])
-    target = torch.tensor(random_state(f"input:{expected['target_name']}").uniform(size=tensors["input"].shape)).float()
+    target = given(expected["target_name"], tensors["input"].shape)
     loss = VideoPredictionRecipe().losses(network, {"frames": tensors["input"], "target": target}, 0)["mse"]
     loss.backward()
     assert loss.item() == pytest.approx(expected["loss"], rel=1e-4)

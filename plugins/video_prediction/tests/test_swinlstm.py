@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from goldens import Golden, given
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import stzoo
 from stzoo.errors import ConfigError, FormatError, InputError
 from stzoo.linear import Linear
-from stzoo_video_prediction.swinlstm import PUBLISHED, OfficialSwinLSTM, Plan, SwinLSTM, SwinLSTMRecipe
+from stzoo_video_prediction.swinlstm import PUBLISHED, Plan, SwinLSTM, SwinLSTMRecipe
+from stzoo_video_prediction.swinlstm_checkpoints import OfficialSwinLSTM
 
 GOLDENS = Path(__file__).parent / "goldens"
 NAMES = ("swinlstm-B-A", "swinlstm-D-A", "swinlstm-B-openstl-A", "swinlstm-D-openstl-A")
@@ -31,34 +29,10 @@ BOTH = pytest.mark.parametrize("config", [B, D], ids=["b", "d"])
 # --- what the official code computes ----------------------------------------------------------------------------------
 
 
-def uniform(name: str, shape: tuple[int, ...]) -> Tensor:
-    return torch.tensor(random_state(f"input:{name}").uniform(size=shape), dtype=torch.float32)
-
-
-def random_state(name: str) -> np.random.RandomState:
-    return np.random.RandomState(int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big"))
-
-
-def fill(key: str, shape: list[int]) -> Tensor:
-    """The value every implementation gives to the official tensor ``key``: it follows from name and shape."""
-    x = random_state(key).standard_normal(tuple(shape) or (1,)).reshape(shape)
-    if len(shape) >= 2:
-        x = x / math.sqrt(max(1, math.prod(shape[1:])))
-    else:
-        x = 1.0 + 0.1 * x if key.endswith("weight") else 0.1 * x
-    return torch.tensor(x, dtype=torch.float32)
-
-
 def golden(name: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
     """Facts, tensors and state dict of a small network in the official code or in OpenSTL."""
-    facts = json.loads((GOLDENS / f"{name}.json").read_text())
-    state = {
-        key: torch.zeros(shape, dtype=getattr(torch, dtype))
-        if dtype != "float32" or key in facts["fill"]["excluded_keys"]
-        else fill(key, shape)
-        for key, (shape, dtype) in facts["state_dict"].items()
-    }
-    return facts, load_file(GOLDENS / f"{name}.safetensors"), state
+    found = Golden(GOLDENS / name)
+    return found.facts, found.tensors, found.state
 
 
 def without_buffers(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -99,7 +73,7 @@ def test_outputs_are_the_official_ones(name: str, buffers: bool, tmp_path: Path)
 def test_gradients_are_the_official_ones(name: str, tmp_path: Path) -> None:
     facts, tensors, state = golden(name)
     network, expected = imported(state, tmp_path).module, facts["eval_mode_grad"]
-    batch = {"frames": tensors["input"], "target": uniform(facts["target_name"], tuple(tensors["output"].shape))}
+    batch = {"frames": tensors["input"], "target": given(facts["target_name"], tensors["output"].shape)}
     loss = SwinLSTMRecipe().losses(network, batch, 0)["mse"]
     loss.backward()
     assert loss.item() == pytest.approx(expected["loss"], rel=1e-4)

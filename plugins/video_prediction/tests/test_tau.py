@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from goldens import Golden
 
 from stzoo.errors import ConfigError, InputError
 from stzoo_video_prediction.tau import PUBLISHED, TAU, TAURecipe, tau_regulariser
@@ -36,8 +35,8 @@ def test_published_configurations(name: str) -> None:
 
 @pytest.mark.parametrize("case", ["a", "b", "T2"])
 def test_loss_and_its_gradient_are_the_official_ones(case: str) -> None:
-    tensors = load_file(GOLDENS / "tau-loss.safetensors")
-    expected = json.loads((GOLDENS / "tau-loss.json").read_text())["results"][case]
+    golden = Golden(GOLDENS / "tau-loss")
+    tensors, expected = golden.tensors, golden.facts["results"][case]
     prediction, target = tensors[f"{case}.pred"].requires_grad_(), tensors[f"{case}.true"]
     batch = {"frames": target, "target": target}
     losses = TAURecipe(alpha=0.1).losses(lambda frames: prediction, batch, 0)  # type: ignore[arg-type]

@@ -34,3 +34,15 @@ const scrubber = show => {
   return {line, get frame() { return +slider.value; }, set frame(frame) { slider.value = frame; tell(); },
     frames(count) { slider.max = count - 1; line.hidden = count < 2; tell(); }};
 };
+// The classes of masks, each with a box that sets whether it is shown.
+const tickBoxes = (legend, classes, shown, show) => {
+  legend.replaceChildren(...classes.map(entry => {
+    const box = make("input", {type: "checkbox", checked: !entry.hidden, onchange: () => { shown[entry.number] = box.checked; show(); }});
+    shown[entry.number] = !entry.hidden;
+    const patch = make("span", {className: "patch"});
+    patch.style.background = `rgb(${entry.colour.join(",")})`;
+    const share = 100 * entry.share;
+    return make("label", {}, box, patch, make("span", {className: "name"}, entry.name),
+      make("span", {className: "share"}, `${share && share < 0.1 ? "< 0.1" : share.toFixed(1)} %`));
+  }));
+};

@@ -31,18 +31,6 @@ function draw() {
   context.drawImage(layer, 0, 0, canvas.width, canvas.height);
 }
 
-function list() {
-  legend.replaceChildren(...masks.classes.map(entry => {
-    const box = make("input", {type: "checkbox", checked: !entry.hidden, onchange: () => { shown[entry.number] = box.checked; draw(); }});
-    shown[entry.number] = !entry.hidden;
-    const patch = make("span", {className: "patch"});
-    patch.style.background = `rgb(${entry.colour.join(",")})`;
-    const share = 100 * entry.share;
-    return make("label", {}, box, patch, make("span", {className: "name"}, entry.name),
-      make("span", {className: "share"}, `${share && share < 0.1 ? "< 0.1" : share.toFixed(1)} %`));
-  }));
-}
-
 async function update() {
   const turn = ++latest, value = props.value;
   const there = Boolean(value && value.masks);
@@ -57,7 +45,7 @@ async function update() {
   canvas.setAttribute("aria-label", `Mask: ${value.classes.map(entry => entry.name).join(", ")}`);
   fit(canvas, (picture || masks).width, (picture || masks).height);
   frames.frames(masks.count);
-  list();
+  tickBoxes(legend, masks.classes, shown, draw);
   draw();
   root.dataset.ready = turn;
 }

@@ -69,18 +69,6 @@ function point(plane, event) {
   draw();
 }
 
-function list() {
-  legend.replaceChildren(...classes.map(entry => {
-    const box = make("input", {type: "checkbox", checked: !entry.hidden, onchange: () => { shown[entry.number] = box.checked; draw(); }});
-    shown[entry.number] = !entry.hidden;
-    const patch = make("span", {className: "patch"});
-    patch.style.background = `rgb(${entry.colour.join(",")})`;
-    const share = 100 * entry.share;
-    return make("label", {}, box, patch, make("span", {className: "name"}, entry.name),
-      make("span", {className: "share"}, `${share && share < 0.1 ? "< 0.1" : share.toFixed(1)} %`));
-  }));
-}
-
 async function update() {
   const turn = ++latest, given = props.value;
   const there = Boolean(given && given.shape);
@@ -103,7 +91,7 @@ async function update() {
   }
   about.textContent = `${value.step > 1 ? `One voxel in ${value.step} along each axis is shown; downloads hold all of them · ` : ""}`
     + `${value.spacing.map(side => side.toFixed(2)).join(" x ")} mm; L left, R right, P back, A front; click to go there`;
-  list();
+  tickBoxes(legend, classes, shown, draw);
   draw();
   root.dataset.ready = turn;
 }

@@ -40,6 +40,16 @@ METRICS: tuple[Metric, ...] = (
 
 DATASETS: tuple[Dataset, ...] = (
     Dataset(
+        "slambook2",
+        "depth",
+        f"{_HERE}.data:slambook2",
+        splits=("test",),
+        shipped=True,
+        description="A Kinect's frame of a room, from the sources of the book slambook2",
+        license="mit",
+        homepage="https://github.com/gaoxiang12/slambook2",
+    ),
+    Dataset(
         "rgbd-sequence",
         "depth",
         f"{_HERE}.data:sequence",

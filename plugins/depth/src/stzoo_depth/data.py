@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from stzoo.errors import DatasetError, DependencyMissing
-from stzoo.fields import IMAGES, Depth
-from stzoo.layout import natural
+from stzoo.fields import Depth
+from stzoo.files import IMAGES, natural
 from stzoo.media.depths import read_depth
 
 PICTURES = ("rgb", "color", "colour", "image", "images")
@@ -30,6 +30,12 @@ class Frames(Sequence[dict[str, Any]]):
     def __getitem__(self, index: Any) -> Any:
         image, depth = self.files[index]
         return {"image": str(image), "depth": read_depth(depth, "depth", "m", self.per_unit)}
+
+
+def slambook2(split: str) -> Frames:
+    """A frame of a Kinect in a dining room, 320x240, with holes."""
+    folder = Path(__file__).parent / "data"
+    return Frames([(folder / "slambook2-picture.png", folder / "slambook2-depth.png")], 1000)
 
 
 def sequence(

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from stzoo.errors import ConfigError, FormatError, InputError
 from stzoo.formats import check_tensors
-from stzoo.spec import Requirements
+from stzoo.requirements import Requirements
 
 STRIDE = 4
 """Input pixels from one output to the next."""

@@ -54,6 +54,7 @@ MODELS: tuple[Model, ...] = (
         description="A small coarse and fine network that knows one kitchen",
         license="cc-by-nc-4.0",
         trained_on="7-Scenes: 135 frames of a kitchen (non-commercial)",
+        example="slambook2",
         card=_CARD.format(
             use=_NETWORK_USE,
             data=_KITCHEN,
@@ -86,6 +87,7 @@ MODELS: tuple[Model, ...] = (
         description="The mean of the depth maps that eigen-kitchen learnt from, whatever the picture shows",
         license="cc-by-nc-4.0",
         trained_on="7-Scenes: 135 frames of a kitchen (non-commercial)",
+        example="slambook2",
         card=_CARD.format(use=_MEAN_USE, data=_KITCHEN, limits=_MEAN_LIMITS),
         tags=("small", "baseline"),
     ),

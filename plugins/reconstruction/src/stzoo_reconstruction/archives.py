@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import json
 import shutil
 import stat
 import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from stzoo.errors import InputError, MediaError
 from stzoo_reconstruction.frames import readable
-
-if TYPE_CHECKING:
-    from stzoo_reconstruction.captures import Capture
 
 MAX_FILES = 20_000
 MAX_BYTES = 8 * 2**30
@@ -86,18 +79,3 @@ def innermost(root: Path) -> Path:
     """The folder that holds everything: archives often have one folder at the top."""
     entries = [path for path in root.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
     return innermost(entries[0]) if len(entries) == 1 and entries[0].is_dir() else root
-
-
-def pack(capture: Capture, path: Path) -> None:
-    """Write a capture as a zip file: its pictures, and a ``transforms.json`` that names them."""
-    from stzoo.media import to_pil
-    from stzoo_reconstruction.transforms import transforms_text
-
-    content = json.loads(transforms_text(capture.cameras))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for index, frame in enumerate(content["frames"]):
-            frame["file_path"] = f"images/{index:04d}.png"
-            data = io.BytesIO()
-            to_pil(np.clip(capture.image(index), 0, 1)).save(data, "PNG")
-            archive.writestr(frame["file_path"], data.getvalue())
-        archive.writestr("transforms.json", json.dumps(content))

@@ -11,8 +11,11 @@ stored pixels.
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import os
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -361,3 +364,17 @@ def pixels_of(path: Path) -> np.ndarray:
     with opened_picture(File(path), "photograph", "decoded as a picture") as image:
         array = from_pil(image, 4 if image.has_transparency_data else 3)
     return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
+
+
+def pack(capture: Capture, path: Path) -> None:
+    """Write a capture as a zip file: its pictures, and a ``transforms.json`` that names them."""
+    from stzoo.media import to_pil
+
+    content = json.loads(transforms.transforms_text(capture.cameras))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for index, frame in enumerate(content["frames"]):
+            frame["file_path"] = f"images/{index:04d}.png"
+            data = io.BytesIO()
+            to_pil(np.clip(capture.image(index), 0, 1)).save(data, "PNG")
+            archive.writestr(frame["file_path"], data.getvalue())
+        archive.writestr("transforms.json", json.dumps(content))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
     from stzoo.media.geometry import Geometry
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
     from stzoo_reconstruction.cameras import Cameras
     from stzoo_reconstruction.captures import Capture
     from stzoo_reconstruction.inputs import Photographs
@@ -111,7 +111,7 @@ class Views(Field):
     def write(self, value: Capture, path: Path, **options: Any) -> None:
         """A zip file with the pictures (png, 8 bits) and a ``transforms.json`` (OpenGL axes) that names them."""
         from stzoo.files import atomic_path
-        from stzoo_reconstruction.archives import pack
+        from stzoo_reconstruction.captures import pack
 
         with atomic_path(path) as temporary:
             pack(value, temporary)

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from stzoo.errors import MediaError
-from stzoo.fields import IMAGES
-from stzoo.layout import natural
+from stzoo.files import IMAGES, natural
 from stzoo_reconstruction.lenses import Lens
 
 Points = tuple[np.ndarray, np.ndarray | None]

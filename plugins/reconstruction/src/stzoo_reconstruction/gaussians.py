@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from stzoo.errors import ConfigError, InputError
-from stzoo.spec import Requirements
+from stzoo.requirements import Requirements
 from stzoo_reconstruction import spherical
 from stzoo_reconstruction.backends import Drawn, Gaussians, draw
 from stzoo_reconstruction.background import background_of

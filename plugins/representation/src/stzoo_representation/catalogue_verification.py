@@ -215,8 +215,9 @@ DATASETS: tuple[Dataset, ...] = (
         f"{_HERE}.faces:orl",
         splits=("train", "validation", "test"),
         description="Faces of the Olivetti Research Laboratory (AT&T), pairs of them divided by people: ?root=FOLDER with s1/1.pgm ... "
-        "or a .npz; &seed=0&different=1",
-        license="other",
+        "or a .npz; &seed=0&different=1; without a folder one pair to test on",
+        shipped=True,
+        license="credit: Olivetti Research Laboratory",
         homepage="https://cam-orl.co.uk/facedatabase.html",
     ),
     Dataset(

@@ -17,10 +17,9 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from stzoo import Recipe, Requirements
 from stzoo.errors import ConfigError
+from stzoo.recipe import Kept
 from stzoo_representation.mae import colour_constants
 
-MEMORY = 2_000_000_000
-"""Bytes of pictures that are kept decoded; the others are read again whenever they come up."""
 RATIOS = (3 / 4, 4 / 3)
 """Widths of a crop as multiples of its height."""
 
@@ -62,7 +61,7 @@ class MAERecipe(Recipe):
 
     def samples(self, examples: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
         """The examples; what fits into memory is read once."""
-        return _Kept(examples)
+        return Kept(examples)
 
     def sample(
         self, item: Mapping[str, Any], requirements: Requirements, rng: np.random.Generator
@@ -124,25 +123,3 @@ def crop(size: tuple[int, ...], scale: float, rng: np.random.Generator) -> tuple
     wide = min(width, max(1, round(height * RATIOS[1])))
     high = min(height, max(1, round(width / RATIOS[0])))
     return (height - high) // 2, (width - wide) // 2, high, wide
-
-
-class _Kept(Sequence[Mapping[str, Any]]):
-    """Examples that are read once, as many as fit into memory."""
-
-    def __init__(self, examples: Sequence[Mapping[str, Any]]) -> None:
-        self.examples = examples
-        self.kept: dict[int, Mapping[str, Any]] = {}
-        self.room = MEMORY
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: Any) -> Any:
-        if index not in self.kept:
-            example = self.examples[index]
-            self.room -= example["image"].nbytes
-            if self.room < 0:
-                self.room += example["image"].nbytes
-                return example
-            self.kept[index] = example
-        return self.kept[index]

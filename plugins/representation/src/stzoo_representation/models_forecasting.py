@@ -34,6 +34,7 @@ MODELS: tuple[Model, ...] = (
         description="A very small VisionTS: a masked autoencoder of photographs, its layer norms tuned to one transformer's loads",
         license="apache-2.0",
         trained_on="18 photographs of the Kodak suite, then twelve months of ETTh1 (CC BY-ND 4.0)",
+        example="airport-weather",
         base_model="mae-tiny",
         card=_CARD,
         tags=("small",),

@@ -93,6 +93,7 @@ MODELS: tuple[Model, ...] = (
         description=f"A small network that compares faces at 28x24 grey pixels, learnt from 20 people; {_SHORT}",
         license="other",
         trained_on="orl-faces: 20 people of the Olivetti Research Laboratory (credit: Olivetti Research Laboratory)",
+        example="orl-faces",
         paper="https://arxiv.org/abs/1503.03832",
         card=_card(
             "A small network to try the task with, to test with and to fine-tune from. Its pictures are upright faces before a plain "
@@ -115,6 +116,7 @@ MODELS: tuple[Model, ...] = (
         description=f"dlib's face embedding, 128 numbers, as npm's @vladmandic/face-api carries it; {_SHORT}",
         license="mit",
         trained_on="about 3 million faces of 7485 people: half FaceScrub and VGG Face, half from the web",
+        example="orl-faces?top=28",
         paper="https://github.com/davisking/dlib-models",
         metrics=(
             Measurement(

@@ -11,8 +11,7 @@ import numpy as np
 
 from stzoo import Pipeline, Requirements, media
 from stzoo.errors import DatasetError, InputError
-from stzoo.fields import IMAGES
-from stzoo.layout import natural
+from stzoo.files import IMAGES, natural
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -10,7 +10,7 @@ from stzoo.fields import Image
 if TYPE_CHECKING:
     import numpy as np
 
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,9 @@ DATASETS: tuple[Dataset, ...] = (
         f"{_HERE}.data:nuclei",
         splits=_SPLITS,
         description="Nuclei of the 2018 Data Science Bowl: ?root=FOLDER with images/ and labels/ (16 bits, a number for each "
-        "nucleus), or ID/images/ and ID/masks/; &classes=3 makes borders between nuclei a class",
+        "nucleus), or ID/images/ and ID/masks/; &classes=3 makes borders between nuclei a class; without a folder one picture "
+        "to test on",
+        shipped=True,
         license="cc0-1.0",
         homepage="https://bbbc.broadinstitute.org/BBBC038",
     ),

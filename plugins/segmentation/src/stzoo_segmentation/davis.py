@@ -9,8 +9,7 @@ from typing import Any, SupportsIndex, overload
 import numpy as np
 
 from stzoo.errors import DatasetError
-from stzoo.fields import IMAGES
-from stzoo.layout import natural
+from stzoo.files import IMAGES, natural
 from stzoo.media.masks import read_mask
 from stzoo_segmentation.data import MASKS, Array, existing, files_of, listed
 

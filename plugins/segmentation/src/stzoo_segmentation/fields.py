@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from stzoo.fields import ARRAYS, Field, Value
+from stzoo.fields import Field, Value
 from stzoo.fields.pictures import RESIZE
+from stzoo.files import ARRAYS
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image as PILImage
 
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 
 @dataclass(frozen=True)

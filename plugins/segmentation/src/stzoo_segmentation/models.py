@@ -41,6 +41,7 @@ validation frames, which follow one another along few streets; training looked a
         description="Finds cell nuclei in micrographs, fluorescent or stained: a small U-Net",
         license="apache-2.0",
         trained_on="dsb2018 (CC0), 80 % of its pictures",
+        example="dsb2018",
         paper="https://arxiv.org/abs/1505.04597",
         card="""\
 ## Intended use

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stzoo.errors import InputError
-from stzoo.fields import ARRAYS
-from stzoo.files import atomic_path
+from stzoo.files import ARRAYS, atomic_path
 from stzoo.media.decoding import file_of, load_array, opened_picture
 from stzoo.media.masks import IGNORE, colours
 

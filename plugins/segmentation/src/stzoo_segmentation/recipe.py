@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,42 +16,16 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from stzoo import Recipe, Requirements
 from stzoo.errors import ConfigError
 from stzoo.media.masks import IGNORE
+from stzoo.recipe import Kept
 from stzoo_segmentation import losses
 from stzoo_segmentation.augment import Augment
 from stzoo_segmentation.data import same_shape
 from stzoo_segmentation.pipeline import Preparation, surrounded
 
-MEMORY = 2_000_000_000
-"""Bytes of examples that are kept decoded; the others are read again whenever they come up."""
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop")
 SCHEDULES = ("cosine", "poly", "constant")
 BALANCES = ("none", "median", "inverse")
 Example = dict[str, Any]
-
-
-class Kept(Sequence[Example]):
-    """Examples of pictures (or clips) and masks, each read once; ``border`` weights are computed then."""
-
-    def __init__(self, examples: Sequence[Mapping[str, Any]], border: float = 0.0, sigma: float = 5.0) -> None:
-        self.examples, self.border, self.sigma = examples, border, sigma
-        self.kept: dict[int, Example] = {}
-        self.bytes = 0
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: Any) -> Any:
-        if index in self.kept:
-            return self.kept[index]
-        example = weighted(self.examples[index], self.border, self.sigma)
-        size = sum(value.nbytes for value in example.values() if isinstance(value, np.ndarray))
-        if self.bytes + size <= MEMORY:
-            self.kept[index] = example
-            self.bytes += size
-        return example
-
-    def __iter__(self) -> Iterator[Example]:
-        return (self[index] for index in range(len(self)))
 
 
 def weighted(example: Mapping[str, Any], border: float, sigma: float) -> Example:
@@ -164,7 +139,7 @@ class SegmentationRecipe(Recipe):
 
     def samples(self, examples: Sequence[Mapping[str, Any]]) -> Sequence[Example]:
         """The examples, each read once; with ``balance``, all masks are read now."""
-        kept = Kept(examples, self.border, self.sigma)
+        kept = Kept(examples, partial(weighted, border=self.border, sigma=self.sigma))
         if self.balance != "none":
             self.class_weights = torch.from_numpy(class_weights(kept, self.balance)).float()
         return kept

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from stzoo import Requirements
 from stzoo.errors import ConfigError
 from stzoo.media.volumes import check_same_place
+from stzoo.recipe import Kept
 from stzoo_segmentation import losses
-from stzoo_segmentation.recipe import Kept, SegmentationRecipe
+from stzoo_segmentation.recipe import SegmentationRecipe
 from stzoo_segmentation.volumes import normalised, resized, statistics
 
 

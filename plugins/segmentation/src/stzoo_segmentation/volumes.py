@@ -14,8 +14,7 @@ import numpy as np
 from stzoo import Pipeline
 from stzoo.errors import DatasetError, InputError
 from stzoo.fields import Volume
-from stzoo.files import ending
-from stzoo.layout import natural
+from stzoo.files import ending, natural
 from stzoo.media.volumes import Grid, check_same_place
 
 if TYPE_CHECKING:

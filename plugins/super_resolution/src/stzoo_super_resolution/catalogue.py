@@ -155,6 +155,16 @@ IMAGE_DATASETS: tuple[Dataset, ...] = (
 
 VIDEO_DATASETS: tuple[Dataset, ...] = (
     Dataset(
+        "kodak-pan",
+        "video-super-resolution",
+        f"{_HERE}.video:pan",
+        splits=("test",),
+        shipped=True,
+        description="A clip made of a photograph of Kodak's, as a camera sees it that pans over it",
+        license="released by Kodak for unrestricted use",
+        homepage="https://r0k.us/graphics/kodak/",
+    ),
+    Dataset(
         "vid4",
         "video-super-resolution",
         f"{_HERE}.video:vid4",

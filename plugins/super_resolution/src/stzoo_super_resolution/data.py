@@ -13,8 +13,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from stzoo.errors import DatasetError, InputError
-from stzoo.fields import IMAGES
-from stzoo.layout import natural
+from stzoo.files import IMAGES, natural
 from stzoo_super_resolution.resize import imresize, imresize_uint8
 
 MAKING = ("down", "blur", "noise", "jpeg", "seed")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stzoo.errors import DatasetError, DependencyMissing, InputError
 from stzoo.fields import Depth
-from stzoo.layout import natural
+from stzoo.files import natural
 from stzoo.media.depths import read_depth
 from stzoo_super_resolution.metrics import ssim_rgb
 from stzoo_super_resolution.resize import imresize

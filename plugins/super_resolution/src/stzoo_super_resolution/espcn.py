@@ -18,7 +18,7 @@ from stzoo.errors import ConfigError, InputError
 from stzoo_super_resolution.recipe import PatchRecipe
 
 if TYPE_CHECKING:
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 
 class ESPCN(nn.Module):
@@ -61,7 +61,7 @@ class ESPCN(nn.Module):
     @property
     def requirements(self) -> Requirements:
         """How many times the picture is enlarged; any size will do."""
-        from stzoo.spec import Requirements
+        from stzoo.requirements import Requirements
 
         return Requirements(scale=self.scale, reach=4)
 

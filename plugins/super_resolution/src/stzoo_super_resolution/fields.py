@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from stzoo.fields import Choice, Image, Number, Value, as_value
 
 if TYPE_CHECKING:
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
     from stzoo_super_resolution.data import Pair
 
 

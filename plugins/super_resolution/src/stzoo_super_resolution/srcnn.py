@@ -26,7 +26,7 @@ from stzoo_super_resolution.recipe import PatchRecipe
 from stzoo_super_resolution.resize import BICUBIC_REACH, imresize
 
 if TYPE_CHECKING:
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 
 class SRCNN(nn.Module):
@@ -98,7 +98,7 @@ class SRCNN(nn.Module):
     @property
     def requirements(self) -> Requirements:
         """How many times the picture is enlarged; any size will do."""
-        from stzoo.spec import Requirements
+        from stzoo.requirements import Requirements
 
         return Requirements(scale=self.scale, reach=BICUBIC_REACH + math.ceil(self.radius / self.scale))
 

@@ -33,7 +33,7 @@ from stzoo_super_resolution.swinir_windows import (
 )
 
 if TYPE_CHECKING:
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 MEAN = (0.4488, 0.4371, 0.4040)
 """Mean colour of DIV2K (RGB, values in [0,1]), taken off colour images."""
@@ -321,7 +321,7 @@ class SwinIR(nn.Module):
     @property
     def requirements(self) -> Requirements:
         """Channels the network takes, the size it was made for, and how larger pictures are cut."""
-        from stzoo.spec import Requirements
+        from stzoo.requirements import Requirements
 
         return Requirements(**requirements(self.config))
 

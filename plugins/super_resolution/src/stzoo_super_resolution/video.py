@@ -137,6 +137,12 @@ REDS4 = ("000", "011", "015", "020")
 """The clips of REDS's training part that most papers test on (EDVR, CVPRW 2019)."""
 
 
+def pan(split: str) -> list[dict[str, Any]]:
+    """Seven frames of 160x160 pixels, as a camera would see them that pans over a part of Kodak's 23rd photograph."""
+    picture = media.read_image(Path(__file__).parent / "data/kodak23.png", "video", 3)
+    return [{"video": np.stack([picture[:, 60 + 5 * step :, 20 + 12 * step :][:, :160, :160] for step in range(7)])}]
+
+
 def vid4(split: str, root: str = "", low: str = "") -> list[dict[str, str]]:
     """Vid4 (Liu and Sun, CVPR 2011): four clips to test on.
 

@@ -155,8 +155,11 @@ def stzoo_architectures() -> Iterator[Architecture]:
             "kernel_size": Number("kernel_size", "Width of PhyCell's filters; odd", default=7, minimum=3, integer=True),
             "hidden_dims": (128, 128, 64),
         },
-        recipe="stzoo_video_prediction.phydnet:PhyDNetRecipe",
-        formats=("stzoo_video_prediction.phydnet:OfficialPhyDNet", "stzoo_video_prediction.phydnet:OpenSTLPhyDNet"),
+        recipe="stzoo_video_prediction.phydnet_training:PhyDNetRecipe",
+        formats=(
+            "stzoo_video_prediction.phydnet_checkpoints:OfficialPhyDNet",
+            "stzoo_video_prediction.phydnet_checkpoints:OpenSTLPhyDNet",
+        ),
         description="A physical branch (a learned equation, corrected by what is seen) and a residual ConvLSTM, added up",
         paper="https://arxiv.org/abs/2003.01460",
     )
@@ -167,7 +170,7 @@ def stzoo_architectures() -> Iterator[Architecture]:
         build="stzoo_video_prediction.swinlstm:SwinLSTM",
         defaults=_SWINLSTM,
         recipe="stzoo_video_prediction.swinlstm:SwinLSTMRecipe",
-        formats=("stzoo_video_prediction.swinlstm:OfficialSwinLSTM",),
+        formats=("stzoo_video_prediction.swinlstm_checkpoints:OfficialSwinLSTM",),
         description="LSTM cells whose gates are Swin Transformer blocks, at one resolution (B) or down and up (D)",
         paper="https://arxiv.org/abs/2308.09891",
     )

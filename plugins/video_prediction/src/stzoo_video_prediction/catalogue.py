@@ -162,7 +162,7 @@ DATASETS: tuple[Dataset, ...] = (
         "rain-radar",
         "radar:load",
         "Rain fields in time: ?root=FILE.npz (frames, height, width) in mm per 5 minutes (?per_hour=12), as the logarithm "
-        "of the rate between 0.1 and 100 mm/h; without root the 20 test frames of KNMI that the plugin carries",
+        "of the rate between 0.1 and 100 mm/h; without root the 24 test frames of KNMI that the plugin carries",
         "cc-by-4.0",
         "https://dataplatform.knmi.nl/",
         shipped=True,

@@ -17,20 +17,17 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stzoo.errors import ConfigError
 from stzoo_video_prediction.recurrent import (
     SETTINGS,
+    Convolutions,
     OpenSTLRecurrent,
     RecurrentPredictor,
-    at_rest,
     convolution,
-    joined,
 )
 
-Kernels = list[Tensor] | None
 State = list[tuple[Tensor, Tensor | None]]
 """Of each layer: hidden state and cell state, (B,hidden,h,w); None where no cell state is kept."""
 
@@ -94,32 +91,23 @@ class ConvLSTM(RecurrentPredictor):
         make_cell = partial(ConvLSTMCell, variant=cell)
         super().__init__(make_cell, in_shape, frames_out, patch_size, num_hidden, filter_size, layer_norm)
 
-    def kernels(self) -> Kernels:
-        if self.layer_norm:
-            return None
-        return [joined(cell.conv_x[0].weight, cell.conv_h[0].weight) for cell in self.cell_list]
-
-    def encode(self, x: Tensor, kernels: Kernels) -> tuple[Tensor, State]:
+    def encode(self, x: Tensor, layers: list[Convolutions]) -> tuple[Tensor, State]:
         batch, state = x.shape[1], []
         x = x.flatten(0, 1)
-        for cell in self.cell_list:  # a layer reads all given frames before the next one starts
+        for cell, conv in zip(self.cell_list, layers, strict=True):  # a layer reads all given frames, then the next one
             hidden: list[Tensor] = []
             c = None
-            for step, gates in enumerate(cell.conv_x(x).split(batch)):
-                h, c = cell(gates + (cell.conv_h(hidden[-1]) if step else at_rest(cell.conv_h)), c)
+            for step, gates in enumerate(conv["conv_x"](x).split(batch)):
+                h, c = cell(gates + (conv["conv_h"](hidden[-1]) if step else conv["conv_h"].at_rest()), c)
                 hidden.append(h)
             x = torch.cat(hidden)
             state.append((hidden[-1], c))
         return x, state
 
-    def step(self, x: Tensor, state: State, kernels: Kernels) -> tuple[Tensor, State]:
+    def step(self, x: Tensor, state: State, layers: list[Convolutions]) -> tuple[Tensor, State]:
         following = []
-        for layer, (cell, (h, c)) in enumerate(zip(self.cell_list, state, strict=True)):
-            if kernels is None:
-                gates = cell.conv_x(x) + cell.conv_h(h)
-            else:
-                gates = F.conv2d(torch.cat((x, h), dim=1), kernels[layer], padding=kernels[layer].shape[-1] // 2)
-            x, c = cell(gates, c)
+        for cell, conv, (h, c) in zip(self.cell_list, layers, state, strict=True):
+            x, c = cell(conv["conv_x"](x) + conv["conv_h"](h), c)
             following.append((x, c))
         return x, following
 

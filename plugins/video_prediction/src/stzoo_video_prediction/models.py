@@ -33,9 +33,11 @@ _DATA = {
     "knmi": _Data(
         "rain-radar",
         "Radar rain over the Netherlands, 26 August 2010, 72 composites five minutes apart (KNMI, CC BY 4.0), as the "
-        "logarithm of the rain rate; the first 32 to train on, the next 20 to choose the weights by, the last 20 to test.",
-        "It learned the showers of one day: the numbers say that, not that it forecasts rain. It smooths: heavy rain (more "
-        "than 5 mm/h) it does not predict at all.",
+        "logarithm of the rain rate; the first 28 to train on, the next 20 to choose the loss and the weights by, the last 24 to "
+        "test: five clips, one frame apart. The loss is the mean squared plus the mean absolute error.",
+        "It learned the showers of one day: the numbers say that, not that it forecasts rain. It smooths: heavy rain (5 mm/h "
+        "and more, 0.05 % of the pixels that it was trained on) it hardly ever predicts, and repeating the last frame has the "
+        "better CSI there.",
         "",
     ),
 }

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from stzoo.errors import DatasetError, DependencyMissing
-from stzoo.fields import VIDEOS
-from stzoo.layout import natural
+from stzoo.files import VIDEOS, natural
 from stzoo_video_prediction.recordings import (
     Array,
     Clips,

@@ -9,27 +9,21 @@ and numerics are kept.
 Frame by frame, an encoder makes a latent picture; one branch (PhyCell) moves it on by a learned partial differential
 equation and corrects it by what it sees, a second one (ConvLSTM) learns what is left. Both are decoded and added.
 
-OpenSTL's training has a known bug, which made its published weights: its network returns the loss, and its method then
-minimises the squared difference between that number and the target frames. Here the loss itself is minimised.
+How it learns is in `phydnet_training`, what reads its checkpoints in `phydnet_checkpoints`.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
 
-from stzoo.errors import ConfigError, FormatError, InputError
-from stzoo.formats import check_tensors
-from stzoo_video_prediction.recipe import VideoPredictionRecipe
+from stzoo.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 GROUPS = 16
 """Groups of every GroupNorm in encoders and decoders."""
@@ -142,7 +136,7 @@ class PhyCellCell(nn.Module):
 
     With state h and input x, both (B,dim,h,w): h' = p + K (x - p), where p = h + F(h), and the gain K = sigmoid(conv [x, h]).
     (The gain of the paper's equation 6 sees p instead of h.) F is a combination of filters `kernel_size` wide, of which each
-    is held close to one partial derivative, see `moment_loss`.
+    is held close to one partial derivative, see `phydnet_training.moment_loss`.
     """
 
     def __init__(self, dim: int, kernel_size: int) -> None:
@@ -318,7 +312,7 @@ class PhyDNet(nn.Module):
     @property
     def requirements(self) -> Requirements:
         """What a clip must be like. `forward` itself takes any number of frames from 1."""
-        from stzoo.spec import Requirements
+        from stzoo.requirements import Requirements
 
         frames, channels, height, width = self.in_shape
         return Requirements(
@@ -426,203 +420,6 @@ class PhyDNet(nn.Module):
         if not apart:
             return torch.sigmoid(self.decoder_D(latent))
         return torch.cat([torch.sigmoid(self.decoder_D(part)) for part in (latent, physical, residual)], dim=1)
-
-
-# --- recipe -----------------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def moment_matrix(size: int) -> Tensor:
-    """(size,size), float64: row i holds the i-th power of the distances from the centre, over i!."""
-    offsets, orders = torch.arange(size) - (size - 1) // 2, torch.arange(size)
-    return offsets.double() ** orders[:, None] / torch.lgamma(orders[:, None] + 1.0).double().exp().round()
-
-
-def kernel_to_moments(kernel: Tensor) -> Tensor:
-    """K2M (paper, section 3.2.1): convolution kernels (...,h,w) to their moments (...,h,w), in float64.
-
-    The moment (i,j) is the sum of kernel[u,v] (u-u0)^i (v-v0)^j / (i! j!): the weight that the filter gives to the partial
-    derivative of order i down and j across.
-    """
-    down, across = (moment_matrix(size).to(kernel.device) for size in kernel.shape[-2:])
-    return down @ kernel.double() @ across.mT
-
-
-def moment_loss(weight: Tensor) -> Tensor:
-    """How far PhyCell's filters (k^2,dim,k,k) are from partial derivatives: filter n = k i + j ought to be the one of order (i,j).
-
-    Per input channel the mean squared error of the moments, which ought to be 1 at (i,j) and 0 elsewhere; summed over the
-    channels. A scalar in the dtype of the weight.
-    """
-    size = weight.shape[-1]
-    wanted = torch.eye(size**2, dtype=weight.dtype, device=weight.device).view(-1, 1, size, size)
-    difference = kernel_to_moments(weight).to(weight.dtype) - wanted
-    return difference.square().sum() / size**4
-
-
-class PhyDNetRecipe(VideoPredictionRecipe):
-    """Mean squared errors of every step, reconstructed or predicted, summed over the steps, plus the moment loss.
-
-    With teacher forcing the network is fed the true frames instead of its own predictions. It is drawn for a whole batch, with
-    a probability that falls linearly from 1 to 0.
-
-    The original training (2001 epochs) is ``lr=1e-3, schedule="constant", forcing=1/6``; it also divided the rate by 10
-    when the test error did not fall for 20 epochs, which no schedule that is stepped without an error can do.
-
-    Args:
-        lr, schedule, warmup, crop, flip: as in `VideoPredictionRecipe`.
-        forcing: the share of the steps after which teacher forcing has ended; 0: none. Officially the probability falls by
-            0.003 in each epoch, so the share is 333 over the number of epochs, and may be above 1.
-        moments: weight of the moment loss, at least 0.
-
-    Raises:
-        ConfigError: a value is out of range.
-    """
-
-    def __init__(
-        self,
-        lr: float = 1e-3,
-        schedule: str = "onecycle",
-        warmup: float = 0.0,
-        crop: int = 0,
-        flip: bool = False,
-        forcing: float = 1 / 6,
-        moments: float = 1.0,
-    ) -> None:
-        super().__init__(lr, schedule, warmup, crop, flip)
-        if forcing < 0 or moments < 0:
-            raise ConfigError(f"forcing and moments must be at least 0, got {forcing} and {moments}")
-        self.forcing, self.moments = forcing, moments
-        self.forced_steps = 0.0
-
-    def optimizers(self, module: nn.Module, total_steps: int) -> list[tuple[torch.optim.Optimizer, LRScheduler]]:
-        """As for every recipe of video prediction; the end of teacher forcing follows from the number of steps."""
-        self.forced_steps = self.forcing * total_steps
-        return super().optimizers(module, total_steps)
-
-    def forcing_at(self, step: int) -> float:
-        """Probability of teacher forcing; 0 before `optimizers` was called."""
-        return max(0.0, 1.0 - step / self.forced_steps) if self.forced_steps else 0.0
-
-    def losses(self, module: nn.Module, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
-        """``{"mse", "moments"}`` of ``batch["frames"]`` (B,T,C,H,W) and ``batch["target"]`` (B,T_out,C,H,W)."""
-        frames, target = batch["frames"], batch["target"]
-        forced = float(torch.rand(())) < self.forcing_at(
-            step
-        )  # the loop seeds each step, so a resumed run draws the same
-        outputs = module.unroll(frames, target.shape[1], target if forced else None)  # type: ignore[operator]
-        expected = torch.cat((frames[:, 1:], target), dim=1)
-        filters = [cell.F.conv1.weight for cell in module.phycell.cell_list]  # type: ignore[union-attr]
-        return {
-            "mse": outputs.shape[1] * F.mse_loss(outputs, expected),
-            "moments": self.moments * torch.stack([moment_loss(weight) for weight in filters]).sum(),
-        }
-
-
-# --- foreign checkpoints ----------------------------------------------------------------------------------------------
-
-
-class OfficialPhyDNet:
-    """The state dict of the official EncoderRNN; its names are stzoo's."""
-
-    name = "phydnet"
-    description = "PhyDNet's EncoderRNN (encoder_phydnet.pth)"
-
-    def detect(self, state: Mapping[str, Tensor]) -> dict[str, Any] | None:
-        """The full configuration; None if the state dict is of another architecture.
-
-        Raises:
-            FormatError: it is PhyDNet's, but incomplete or modified.
-        """
-        return detected(state, "official PhyDNet") if "encoder_E.c1.main.0.weight" in state else None
-
-    def convert(self, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The tensors as they are."""
-        return dict(state)
-
-    def unknown(self, config: Mapping[str, Any]) -> tuple[str, ...]:
-        """What the tensors cannot tell, with what was assumed."""
-        frames, _, height, width = config["in_shape"]
-        return (
-            f"patch_size: the strides are not in the tensors; {config['patch_size']} is assumed, as in the published "
-            "configurations with so many channels. A wrong one gives wrong frames: state it if it was trained otherwise.",
-            f"in_shape: length and size it was trained at are not in the tensors; {frames} frames of {height}x{width} are "
-            f"assumed. It runs at any length, and at any multiple of {config['patch_size']} pixels.",
-            f"frames_out: how far it was trained to predict is not in the tensors; {config['frames_out']} is assumed.",
-            "The training data and its scaling are not in the tensors; frames in [0, 1] are assumed.",
-        )
-
-
-class OpenSTLPhyDNet(OfficialPhyDNet):
-    """OpenSTL's PhyDNet_Model: the official names below `encoder.`, both branches a second time, and constants of K2M."""
-
-    name = "openstl-phydnet"
-    description = "OpenSTL PhyDNet_Model"
-
-    def detect(self, state: Mapping[str, Tensor]) -> dict[str, Any] | None:
-        """The full configuration; None if the state dict is of another architecture.
-
-        Raises:
-            FormatError: it is PhyDNet's, but incomplete or modified.
-        """
-        own, others = self.split(state)
-        if "encoder_E.c1.main.0.weight" not in own:
-            return None
-        copies = {key for key in own if key.startswith(("phycell.", "convcell."))}
-        unexpected = others - copies - {f"k2m.{name}" for name in ("_M0", "_invM0", "_M1", "_invM1")}
-        if unexpected:
-            raise FormatError(f"this looks like an OpenSTL PhyDNet checkpoint, but it also holds {min(unexpected)}")
-        return detected(own, "OpenSTL PhyDNet")
-
-    def convert(self, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The tensors below `encoder.`: on loading, OpenSTL lets them win over the copies, which are the same tensors.
-
-        Raises:
-            FormatError: a copy differs.
-        """
-        own, others = self.split(state)
-        for key in others & own.keys():
-            if not torch.equal(state[key], own[key]):
-                raise FormatError(
-                    f"the OpenSTL PhyDNet checkpoint holds {key} twice, with different values",
-                    "Was it modified? Remove the copy that is not below `encoder.`",
-                )
-        return own
-
-    @staticmethod
-    def split(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], set[str]]:
-        """The tensors below `encoder.` under their official names, and the names of all others."""
-        own = {key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")}
-        return own, {key for key in state if not key.startswith("encoder.")}
-
-
-def detected(state: Mapping[str, Tensor], what: str) -> dict[str, Any]:
-    """The configuration of a PhyDNet from its tensors, proved by building it (on meta).
-
-    Raises:
-        FormatError: tensors are missing, too many, or of a shape that does not fit the others.
-    """
-
-    def shape(key: str) -> tuple[int, ...]:
-        if key not in state or state[key].ndim != 4:
-            raise FormatError(f"this looks like an {what} checkpoint, but {key} is missing or malformed")
-        return tuple(state[key].shape)
-
-    nf, channels, _, _ = shape("encoder_E.c1.main.0.weight")
-    layers = len({key.split(".")[2] for key in state if key.startswith("convcell.cell_list.")})
-    # The strides leave no trace. Among the published configurations only TaxiBJ and weather have 2, and only they have 2
-    # or 12 channels; the original code has one channel and 4.
-    taxi = channels in (2, 12)
-    config = {
-        "in_shape": (4, channels, 32, 32) if taxi else (10, channels, 64, 64),
-        "frames_out": 4 if taxi else 10,
-        "patch_size": 2 if taxi else 4,
-        "nf": nf,
-        "kernel_size": shape("phycell.cell_list.0.F.conv1.weight")[-1],
-        "hidden_dims": tuple(shape(f"convcell.cell_list.{i}.conv.weight")[0] // 4 for i in range(layers)),
-    }
-    check_tensors(state, functools.partial(PhyDNet, **config), what)
-    return config
 
 
 # --- published configurations -----------------------------------------------------------------------------------------

@@ -15,22 +15,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stzoo.errors import ConfigError
 from stzoo_video_prediction.recurrent import (
     SETTINGS,
+    Convolutions,
     OpenSTLRecurrent,
     RecurrentPredictor,
-    at_rest,
     convolution,
-    joined,
 )
 
 State = tuple[list[tuple[Tensor, Tensor]], Tensor | None]
 """Hidden and cell state of each layer (empty: zeros) and the memory (None: zeros), all (B,hidden,h,w)."""
-Kernels = list[tuple[Tensor, Tensor]] | None
 
 
 # --- cell -------------------------------------------------------------------------------------------------------------
@@ -46,19 +43,20 @@ class SpatioTemporalLSTMCell(nn.Module):
         self.conv_m = convolution(hidden, 3 * hidden, filter_size, norm)
         self.conv_o = convolution(2 * hidden, hidden, filter_size, norm)
         self.conv_last = nn.Conv2d(2 * hidden, hidden, 1, bias=False)
-        self.hidden = hidden
 
     def forward(
-        self, cell: Tensor, memory: Tensor, c: Tensor | None, m: Tensor | None
+        self, x: Tensor, h: Tensor | None, c: Tensor | None, m: Tensor | None, conv: Convolutions
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Summed convolutions for the cell state (B,4*hidden,h,w) and for the memory (B,3*hidden,h,w) and the two (None:
-        zeros) to hidden state, cell state and memory."""
+        """conv_x's output (B,7*hidden,h,w), hidden state, cell state and memory (None: zeros) to the next three."""
+        i, f, g, i_m, f_m, g_m, o = x.chunk(7, dim=1)
+        cell = torch.cat((i, f, g, o), dim=1) + (conv["conv_h"].at_rest() if h is None else conv["conv_h"](h))
+        memory = torch.cat((i_m, f_m, g_m), dim=1) + (conv["conv_m"].at_rest() if m is None else conv["conv_m"](m))
         i, f, g, o = cell.chunk(4, dim=1)
         c = self._remember(i, f, g, c)
         i, f, g = memory.chunk(3, dim=1)
         m = self._remember(i, f, g, m)
         both = torch.cat((c, m), dim=1)
-        return torch.sigmoid(o + self.conv_o(both)) * torch.tanh(self.conv_last(both)), c, m
+        return torch.sigmoid(o + conv["conv_o"](both)) * torch.tanh(conv["conv_last"](both)), c, m
 
     @staticmethod
     def _remember(i: Tensor, f: Tensor, g: Tensor, old: Tensor | None) -> Tensor:
@@ -66,22 +64,6 @@ class SpatioTemporalLSTMCell(nn.Module):
         return (
             new if old is None else torch.addcmul(new, torch.sigmoid(f + 1), old)
         )  # the forget gates have a bias of 1
-
-    def split(self, x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-        """What of conv_x, of its output or its weights, is for the cell state and what for the memory."""
-        cell, memory, output = x.split((3 * self.hidden, 3 * self.hidden, self.hidden), dim)
-        return torch.cat((cell, output), dim), memory
-
-    def kernels(self) -> tuple[Tensor, Tensor]:
-        """For x and h stacked as channels, and for x and the memory."""
-        cell, memory = self.split(self.conv_x[0].weight, 0)  # type: ignore[arg-type]
-        return joined(cell, self.conv_h[0].weight), joined(memory, self.conv_m[0].weight)  # type: ignore[arg-type]
-
-    def gates(self, x: Tensor, h: Tensor | None, m: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The summed convolutions, given conv_x's output, hidden state and memory (None: zeros)."""
-        cell, memory = self.split(x, 1)
-        cell = cell + (at_rest(self.conv_h) if h is None else self.conv_h(h))
-        return cell, memory + (at_rest(self.conv_m) if m is None else self.conv_m(m))
 
 
 # --- network ----------------------------------------------------------------------------------------------------------
@@ -107,34 +89,26 @@ class PredRNN(RecurrentPredictor):
             raise ConfigError(f"num_hidden must be the same in every layer: the memory visits all; got {num_hidden}")
         super().__init__(SpatioTemporalLSTMCell, in_shape, frames_out, patch_size, num_hidden, filter_size, layer_norm)
 
-    def kernels(self) -> Kernels:
-        return None if self.layer_norm else [cell.kernels() for cell in self.cell_list]  # type: ignore[operator]
-
-    def encode(self, x: Tensor, kernels: Kernels) -> tuple[Tensor, State]:
+    def encode(self, x: Tensor, layers: list[Convolutions]) -> tuple[Tensor, State]:
         state: State = ([], None)
         tops = []
         # The bottom layer's convolution of the given frames is done in one go; the others must wait for the memory.
-        for gates in self.cell_list[0].conv_x(x.flatten(0, 1)).split(x.shape[1]):  # type: ignore[operator]
-            top, state = self._advance(gates, state, kernels, convolved=True)
+        for gates in layers[0]["conv_x"](x.flatten(0, 1)).split(x.shape[1]):
+            top, state = self._advance(gates, state, layers)
             tops.append(top)
         return torch.cat(tops), state
 
-    def step(self, x: Tensor, state: State, kernels: Kernels) -> tuple[Tensor, State]:
-        return self._advance(x, state, kernels)
+    def step(self, x: Tensor, state: State, layers: list[Convolutions]) -> tuple[Tensor, State]:
+        return self._advance(layers[0]["conv_x"](x), state, layers)
 
-    def _advance(self, x: Tensor, state: State, kernels: Kernels, convolved: bool = False) -> tuple[Tensor, State]:
-        """One frame through all layers; ``convolved``: x went through the bottom layer's conv_x already."""
-        (layers, m), following = state, []
-        for i, cell in enumerate(self.cell_list):
-            h, c = layers[i] if layers else (None, None)
-            if kernels is None or h is None or (convolved and i == 0):
-                gates = cell.gates(x if convolved and i == 0 else cell.conv_x(x), h, m)
-            else:
-                both = zip((h, m), kernels[i], strict=True)
-                gates = (F.conv2d(torch.cat((x, y), 1), kernel, padding=kernel.shape[-1] // 2) for y, kernel in both)
-            x, c, m = cell(*gates, c, m)
-            following.append((x, c))
-        return x, (following, m)
+    def _advance(self, x: Tensor, state: State, layers: list[Convolutions]) -> tuple[Tensor, State]:
+        """One frame, which went through the bottom layer's conv_x already, through all layers."""
+        (before, m), after = state, []
+        for i, (cell, conv) in enumerate(zip(self.cell_list, layers, strict=True)):
+            h, c = before[i] if before else (None, None)
+            x, c, m = cell(conv["conv_x"](x) if i else x, h, c, m, conv)
+            after.append((x, c))
+        return x, (after, m)
 
 
 # --- foreign checkpoints ----------------------------------------------------------------------------------------------

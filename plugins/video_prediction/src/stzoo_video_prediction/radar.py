@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stzoo.errors import DatasetError, InputError
-from stzoo.layout import natural
+from stzoo.files import natural
 from stzoo_video_prediction.metrics import as_frames, window_sum
 from stzoo_video_prediction.recordings import Clips, Stored
 
@@ -66,8 +66,9 @@ def load(
 ) -> Clips:
     """Rain fields in a NumPy file (frames, height, width), or in all npz or npy files of a folder, in order of name.
 
-    Splits are pieces of time that share no frame: the last 15 % of all frames (and at least `frames`) are "test", as many
-    before them "validation". Clips do not go across files. An npy file is mapped into memory, a compressed npz loaded.
+    Splits are pieces of time that share no frame: the last 15 % of all frames are "test", and at least as many as five clips
+    need that start one frame after the other; 15 % before them, and at least one clip, are "validation". Clips do not go
+    across files. An npy file is mapped into memory, a compressed npz loaded.
 
     Args:
         root: the file or folder. Without it the "test" split is that of KNMI's radar which the plugin carries.
@@ -91,12 +92,9 @@ def load(
         raise DatasetError(f"frames={frames} and stride={stride} must be positive")
     lengths = [len(item) for item in stored]
     total = sum(lengths)
-    held = max(frames, round(0.15 * total)) if root else total
-    bounds = {
-        "train": (0, total - 2 * held),
-        "validation": (total - 2 * held, total - held),
-        "test": (total - held, total),
-    }
+    test = total - max(frames + 4, round(0.15 * total)) if root else 0
+    validation = test - max(frames, round(0.15 * total))
+    bounds = {"train": (0, validation), "validation": (validation, test), "test": (test, total)}
     begin, end = bounds[split]
     offsets = np.cumsum([0, *lengths])
     places = [

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from stzoo.errors import ConfigError, FormatError, InputError
 from stzoo.formats import check_tensors
 from stzoo_video_prediction.recipe import VideoPredictionRecipe
+from stzoo_video_prediction.repeated import Repeated
 
 if TYPE_CHECKING:
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 
 # --- patches ----------------------------------------------------------------------------------------------------------
@@ -49,18 +50,8 @@ def convolution(in_channels: int, out_channels: int, filter_size: int, norm: tup
     return nn.Sequential(conv) if norm is None else nn.Sequential(conv, nn.LayerNorm((out_channels, *norm)))
 
 
-def at_rest(layer: nn.Sequential) -> Tensor | float:
-    """What a `convolution` makes of zeros."""
-    return layer[1].bias if len(layer) > 1 else 0.0  # type: ignore[return-value]
-
-
-def joined(*weights: Tensor) -> Tensor:
-    """One kernel for inputs stacked as channels: the sum of the convolutions at the price of one call."""
-    weight = torch.cat(weights, dim=1)
-    kind = weight.device.type
-    # Autocast converts a parameter once, but a tensor made of parameters every time it is used.
-    return weight.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else weight
-
+Convolutions = dict[str, Repeated]
+"""Those of one layer, by the names they have in its cell."""
 
 # --- network ----------------------------------------------------------------------------------------------------------
 
@@ -108,15 +99,15 @@ class RecurrentPredictor(nn.Module):
         self.cell_list = nn.ModuleList(make_cell(*layer, filter_size, size) for layer in layers)
         self.conv_last = nn.Conv2d(num_hidden[-1], inputs[0], 1, bias=False)
 
-    def kernels(self) -> Any:
-        """What is made of the weights once for all steps."""
-        raise NotImplementedError
+    def convolutions(self, x: Tensor) -> list[Convolutions]:
+        """Those of each layer by name, for one sequence of maps of the size of x."""
+        return [{name: Repeated(layer, x) for name, layer in cell.named_children()} for cell in self.cell_list]
 
-    def encode(self, x: Tensor, kernels: Any) -> tuple[Tensor, Any]:
+    def encode(self, x: Tensor, layers: list[Convolutions]) -> tuple[Tensor, Any]:
         """Patches of the given frames (T,B,...) to the top layer's hidden states (T*B,hidden,h,w) and the state after them."""
         raise NotImplementedError
 
-    def step(self, x: Tensor, state: Any, kernels: Any) -> tuple[Tensor, Any]:
+    def step(self, x: Tensor, state: Any, layers: list[Convolutions]) -> tuple[Tensor, Any]:
         """Patches of one frame (B,...) and the state to the top layer's hidden state (B,hidden,h,w) and the next state."""
         raise NotImplementedError
 
@@ -128,7 +119,7 @@ class RecurrentPredictor(nn.Module):
     @property
     def requirements(self) -> Requirements:
         """Frames it was made for (it takes any number from 1), its channels and sizes."""
-        from stzoo.spec import Requirements
+        from stzoo.requirements import Requirements
 
         frames, channels, height, width = self.in_shape
         return Requirements(frames, self.frames_out, channels, self.multiple, self.multiple, (height, width))
@@ -169,15 +160,16 @@ class RecurrentPredictor(nn.Module):
         """
         self._check(frames, horizon)
         size, (batch, given) = self.patch_size, frames.shape[:2]
-        kernels = self.kernels()
-        top, state = self.encode(to_patches(frames, size), kernels)
+        patches = to_patches(frames, size)
+        layers = self.convolutions(patches[0])
+        top, state = self.encode(patches, layers)
         predicted = self.conv_last(top)
         outputs, x = [predicted], predicted[-batch:]
         true = to_patches(truth, size) if truth is not None and mask is not None else None
         for i in range(horizon - 1):
             if true is not None and mask is not None:
                 x = torch.where(mask[:, i, None, None, None], true[i].to(x.dtype), x)
-            top, state = self.step(x, state, kernels)
+            top, state = self.step(x, state, layers)
             x = self.conv_last(top)
             outputs.append(x)
         patches = torch.cat(outputs).unflatten(0, (given - 1 + horizon, batch))

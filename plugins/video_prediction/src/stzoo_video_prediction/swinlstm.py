@@ -8,14 +8,12 @@ Every frame is cut into patches, which pass through recurrent cells and become t
 resolution; SwinLSTM-D halves it after each cell on the way down and doubles it after each cell on the way up.
 
 Two kinds of parameters of the official code take no part in its forward pass and are left out here: a second patch
-embedding, and `red` in every second block.
+embedding, and `red` in every second block. What reads its checkpoints is in `swinlstm_checkpoints`.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,64 +21,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stzoo.errors import ConfigError, FormatError, InputError
-from stzoo.formats import check_tensors
+from stzoo.errors import ConfigError, InputError
 from stzoo.linear import Linear
-from stzoo_video_prediction.openstl import shortest_ratio
 from stzoo_video_prediction.recipe import VideoPredictionRecipe
+from stzoo_video_prediction.swinlstm_windows import from_windows, relative_positions, shifted_windows, to_windows
 
 if TYPE_CHECKING:
-    from stzoo.spec import Requirements
+    from stzoo.requirements import Requirements
 
 State = tuple[Tensor, Tensor]
 """Hidden and cell state of one cell, each (B, tokens, channels), tokens window by window."""
-
-# --- windows ----------------------------------------------------------------------------------------------------------
-# Inside a cell the tokens are kept window by window. Then all but the shifted blocks attend without moving anything.
-
-
-def to_windows(x: Tensor, window: int) -> Tensor:
-    """(B,H,W,C) to (B,H*W,C), window by window."""
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // window, window, width // window, window, channels)
-    return x.transpose(2, 3).reshape(batch, height * width, channels)
-
-
-def from_windows(x: Tensor, window: int, size: tuple[int, int]) -> Tensor:
-    """The inverse of `to_windows`; `size` is (H, W)."""
-    batch, _, channels = x.shape
-    height, width = size
-    x = x.reshape(batch, height // window, width // window, window, window, channels)
-    return x.transpose(2, 3).reshape(batch, height, width, channels)
-
-
-@functools.lru_cache(maxsize=64)
-@torch.inference_mode(False)  # what is kept must serve training too
-def _shifted_windows(size: tuple[int, int], window: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Windows moved by half their side, cyclically: order of the tokens in them, its inverse, and a mask.
-
-    The mask (windows, tokens, tokens) is 0, or -100 between tokens that only the cyclic shift made neighbours.
-    """
-    height, width = size
-    shift = window // 2
-    along = [torch.arange(side, device="cpu") for side in size]
-    places = from_windows(torch.arange(height * width, device="cpu")[None, :, None], window, size)
-    order = to_windows(places.roll((-shift, -shift), (1, 2)), window).flatten()
-    # What was rolled to the far side is a region of its own in the last row and in the last column of windows.
-    rows, columns = ((at >= len(at) - window).long() + (at >= len(at) - shift).long() for at in along)
-    regions = to_windows((3 * rows[:, None] + columns)[None, :, :, None], window).reshape(-1, window * window)
-    mask = (regions[:, None] != regions[:, :, None]) * -100.0
-    return order, order.argsort(), mask
-
-
-@functools.lru_cache(maxsize=16)
-@torch.inference_mode(False)
-def _relative_positions(window: int) -> Tensor:
-    """(tokens * tokens,): row of the bias table for every pair of tokens in a window."""
-    place = torch.arange(window * window, device="cpu")
-    rows, columns = (axis[:, None] - axis + window - 1 for axis in (place // window, place % window))
-    return (rows * (2 * window - 1) + columns).flatten()
-
 
 # --- blocks -----------------------------------------------------------------------------------------------------------
 
@@ -100,7 +50,7 @@ class WindowAttention(nn.Module):
     def bias(self, mask: Tensor | None, batch: int, windows: int) -> Tensor:
         """What is added to the scores: (batch * windows or 1, heads, tokens, tokens)."""
         tokens, table = self.window**2, self.relative_position_bias_table
-        bias = table[_relative_positions(self.window).to(table.device)].view(1, tokens, tokens, -1).permute(0, 3, 1, 2)
+        bias = table[relative_positions(self.window).to(table.device)].view(1, tokens, tokens, -1).permute(0, 3, 1, 2)
         if mask is None:
             return bias
         return (bias + mask.to(bias)[:, None]).expand(batch, windows, -1, -1, -1).flatten(0, 1)
@@ -134,7 +84,7 @@ class Plan:
         windows = size[0] * size[1] // cell.window**2
         # As officially: no shift where the window is as large as the map.
         shifted = min(size) > cell.window
-        order, inverse, mask = _shifted_windows(size, cell.window) if shifted else (None, None, None)
+        order, inverse, mask = shifted_windows(size, cell.window) if shifted else (None, None, None)
         self.order, self.inverse, mask = (
             None if item is None else item.to(x.device) for item in (order, inverse, mask)
         )
@@ -372,7 +322,7 @@ class SwinLSTM(nn.Module):
     @property
     def requirements(self) -> Requirements:
         """Frames and channels the network takes, and the sizes it works at."""
-        from stzoo.spec import Requirements
+        from stzoo.requirements import Requirements
 
         frames, channels, height, width = self.in_shape
         return Requirements(
@@ -485,144 +435,6 @@ class SwinLSTMRecipe(VideoPredictionRecipe):
         frames, target = batch["frames"], batch["target"]
         predicted = module.unroll(frames, target.shape[1])  # type: ignore[operator]
         return {"mse": F.mse_loss(predicted, torch.cat((frames[:, 1:], target), dim=1))}
-
-
-# --- foreign checkpoints ----------------------------------------------------------------------------------------------
-
-_UNUSED = r"Upsample\.patch_embed\..*|.*\.(?:layers|STBs)\.\d*[13579]\.red\.(?:weight|bias)"
-_BUFFERS = r".*\.(?:attn_mask|attn\.relative_position_index)"
-_BLOCK = r"(?:Swin\.layers|STBs)\.(?P<block>\d+)\."
-_RULES = (
-    (r"(?:Downsample|ST)\.patch_embed\.", "embed."),
-    (r"(?:Upsample\.Unembed\.Conv|ST\.PatchInflated\.ConvT|ST\.patch_inflated\.Conv)\.", "unembed."),
-    (rf"(?:Downsample|ST)\.layers\.(?P<cell>\d+)\.{_BLOCK}", "cells.{cell}.blocks.{block}."),
-    (rf"ST\.layer\.{_BLOCK}", "cells.0.blocks.{block}."),
-    (rf"Upsample\.layers\.(?P<up>\d+)\.{_BLOCK}", "cells.{up}.blocks.{block}."),
-    (r"Downsample\.downsample\.(?P<cell>\d+)\.", "resamples.{cell}."),
-    (r"Upsample\.upsample\.(?P<up>\d+)\.", "resamples.{up}."),
-)
-
-
-def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Under stzoo's names: without buffers and what the official code does not use, with unknown names as they are."""
-    downs = len({match[1] for key in state if (match := re.match(r"Downsample\.layers\.(\d+)\.", key))})
-    named = {}
-    for key, value in state.items():
-        if re.fullmatch(f"{_UNUSED}|{_BUFFERS}", key):
-            continue
-        for pattern, name in _RULES:
-            if match := re.match(pattern, key):
-                found = match.groupdict()
-                if "up" in found:
-                    found["up"] = str(int(found["up"]) + downs)
-                key = name.format(**found) + key[match.end() :]
-                break
-        named[key] = value
-    return named
-
-
-class OfficialSwinLSTM:
-    """SwinLSTM-B and SwinLSTM-D of the official code and of OpenSTL."""
-
-    name = "swinlstm"
-    description = "SwinLSTM-B or -D, of the official code or of OpenSTL"
-
-    def detect(self, state: Mapping[str, Tensor]) -> dict[str, Any] | None:
-        """The full configuration; None if the state dict is of another architecture.
-
-        Raises:
-            FormatError: it is SwinLSTM's, but incomplete or modified.
-        """
-        block = r"(?:ST|Downsample)\.layers?\.(?:\d+\.)?(?:Swin\.layers|STBs)\.0\.attn\.qkv\.weight"
-        if not any(re.fullmatch(block, key) for key in state):
-            return None
-        model_type = "d" if any(key.startswith("Downsample.") for key in state) else "b"
-        named = _renamed(state)
-
-        def shape(key: str, dims: int) -> tuple[int, ...]:
-            if key not in named or named[key].ndim != dims:
-                raise FormatError(f"this looks like an official SwinLSTM checkpoint, but {key} is missing or malformed")
-            return tuple(named[key].shape)
-
-        def count(pattern: str) -> int:
-            return len({match[1] for key in named if (match := re.match(pattern, key))})
-
-        embed_dim, channels, patch, _ = shape("embed.proj.weight", 4)
-        cells = count(r"cells\.(\d+)\.")
-        depths = tuple(count(rf"cells\.{i}\.blocks\.(\d+)\.") for i in range(cells))
-        tables = [shape(f"cells.{i}.blocks.0.attn.relative_position_bias_table", 2) for i in range(cells)]
-        windows = [(math.isqrt(rows) + 1) // 2 for rows, _ in tables]
-        half = cells // 2 if model_type == "d" else cells
-        mlps = [shape(f"cells.{i}.blocks.0.mlp.fc1.weight", 2) for i in range(cells)]
-        levels = [*range(half), *range(half, 0, -1)] if model_type == "d" else [0] * cells
-        multiple = patch * math.lcm(*(window << level for window, level in zip(windows, levels, strict=True)))
-        side = _native_side(state, windows, levels, patch) or -(-64 // multiple) * multiple
-        config: dict[str, Any] = {
-            "in_shape": (10, channels, side, side),
-            "frames_out": 10,
-            "model_type": model_type,
-            "patch_size": patch,
-            "embed_dim": embed_dim,
-            "window_size": max(windows),
-            "heads": tuple(heads for _, heads in tables[:half]),
-            **(
-                {"depths": depths}
-                if model_type == "b"
-                else {"depths_down": depths[:half], "depths_up": depths[: half - 1 : -1]}
-            ),
-            "mlp_ratio": shortest_ratio([(dim, hidden) for hidden, dim in mlps]),
-            "drop": 0.0,
-            "attn_drop": 0.0,
-            "drop_path": 0.1,
-        }
-        check_tensors(named, functools.partial(SwinLSTM, **config), "the official SwinLSTM")
-        return config
-
-    def convert(self, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The same tensors under stzoo's names, without those that take no part."""
-        return _renamed(state)
-
-    def unknown(self, config: Mapping[str, Any]) -> tuple[str, ...]:
-        """What the tensors cannot tell, with what was assumed."""
-        frames, _, height, width = config["in_shape"]
-        return (
-            f"in_shape: how many frames it was trained on is not in the tensors, {frames} is assumed; a size of "
-            f"{height}x{width} was recovered from its attention masks, or assumed if it has none.",
-            f"frames_out: how many frames it was trained to predict is not in the tensors; {config['frames_out']} is "
-            "assumed.",
-            "drop, attn_drop and drop_path only act in training; the official 0, 0 and 0.1 are assumed.",
-            "The training data and its scaling are not in the tensors; frames in [0, 1] are assumed.",
-        )
-
-
-def _native_side(state: Mapping[str, Tensor], windows: Sequence[int], levels: Sequence[int], patch: int) -> int | None:
-    """Pixels of the (square) frames it was trained at, as far as its buffers and windows tell.
-
-    Raises:
-        FormatError: they contradict each other.
-    """
-    prefixes: list[str] = []
-    for part in ("Downsample", "Upsample", "ST"):
-        found = {
-            match[0]
-            for key in state
-            if (match := re.match(rf"{part}\.layers?\.(?:\d+\.)?(?:Swin\.layers|STBs)\.", key))
-        }
-        prefixes += sorted(found, key=lambda prefix: [int(number) for number in re.findall(r"\d+", prefix)])
-    sides = set()
-    for prefix, window, level in zip(prefixes, windows, levels, strict=True):
-        mask = state.get(f"{prefix}1.attn_mask")
-        # Shifted blocks have masks, except where the map is no larger than the window; some versions store no buffers.
-        unshifted = mask is None and f"{prefix}1.attn.relative_position_index" in state
-        if mask is not None:
-            sides.add(math.isqrt(len(mask)) * window * patch << level)
-        elif unshifted or window < max(windows):
-            sides.add(window * patch << level)
-    if len(sides) > 1:
-        raise FormatError(
-            f"this looks like an official SwinLSTM checkpoint, but its masks are of frames of {sorted(sides)} pixels"
-        )
-    return sides.pop() if sides else None
 
 
 # --- published configurations -----------------------------------------------------------------------------------------

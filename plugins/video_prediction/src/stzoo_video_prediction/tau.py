@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stzoo.errors import ConfigError
@@ -115,7 +114,7 @@ class TAURecipe(VideoPredictionRecipe):
 
     Args:
         alpha: weight of the divergence, at least 0.
-        lr, schedule, warmup, crop, flip: as in `VideoPredictionRecipe`.
+        lr, schedule, warmup, crop, flip, mae: as in `VideoPredictionRecipe`.
 
     Raises:
         ConfigError: a value is out of range.
@@ -129,19 +128,18 @@ class TAURecipe(VideoPredictionRecipe):
         crop: int = 0,
         flip: bool = False,
         alpha: float = 0.1,
+        mae: float = 0.0,
     ) -> None:
-        super().__init__(lr, schedule, warmup, crop, flip)
+        super().__init__(lr, schedule, warmup, crop, flip, mae)
         if alpha < 0:
             raise ConfigError(f"alpha must be at least 0, got {alpha}")
         self.alpha = alpha
 
     def losses(self, module: nn.Module, batch: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
-        """``{"mse", "divergence"}`` of ``batch["frames"]`` (B,T,C,H,W) against ``batch["target"]`` (B,T_out,C,H,W)."""
+        """The errors of `VideoPredictionRecipe`, and ``"divergence"``, of ``batch["frames"]`` (B,T,C,H,W) against
+        ``batch["target"]`` (B,T_out,C,H,W)."""
         prediction, target = self.predict(module, batch), batch["target"]
-        return {
-            "mse": F.mse_loss(prediction, target),
-            "divergence": self.alpha * tau_regulariser(prediction, target),
-        }
+        return self.errors(prediction, target) | {"divergence": self.alpha * tau_regulariser(prediction, target)}
 
 
 # --- foreign checkpoints ----------------------------------------------------------------------------------------------
