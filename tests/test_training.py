@@ -199,18 +199,19 @@ def test_data_that_arrives_as_a_stream(toys: Path, tmp_path: Path, caplog: pytes
     stream = TOY | {"streaming": True, "shuffle_buffer": 3, "steps": 7, "keep": 9}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.DatasetBuilder, "download_and_prepare", lambda *_, **__: pytest.fail("copied"))
+        patch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)  # seconds after every pass over a file
         whole, half = (finetune("plain", data, tmp_path / name, **stream) for name in ("whole", "half"))
         assert whole.record["epochs"] is None and whole.record["validation"]["examples"] == 3
         forget(half, 4)
         assert equal(weights(whole), weights(finetune(output=half.folder, resume=True)))
-    assert "passes over the first 8 samples" in caplog.text
-    with pytest.raises(errors.ConfigError, match="length of a stream"):
-        finetune("plain", data, tmp_path / "other", **stream | {"steps": None})
-    (data / "validation").rename(tmp_path / "later")
-    with pytest.raises(errors.SplitMissing, match="nothing can be held out of a stream. Give validation data"):
-        finetune("plain", data, tmp_path / "other", **stream)
-    other = finetune("plain", data, tmp_path / "other", **stream | {"validation": str(tmp_path / "later")})
-    assert other.record["best"] == whole.record["best"]
+        assert "passes over the first 8 samples" in caplog.text
+        with pytest.raises(errors.ConfigError, match="length of a stream"):
+            finetune("plain", data, tmp_path / "other", **stream | {"steps": None})
+        (data / "validation").rename(tmp_path / "later")
+        with pytest.raises(errors.SplitMissing, match="nothing can be held out of a stream. Give validation data"):
+            finetune("plain", data, tmp_path / "other", **stream)
+        other = finetune("plain", data, tmp_path / "other", **stream | {"validation": str(tmp_path / "later")})
+        assert other.record["best"] == whole.record["best"]
 
 
 def test_worker_processes_change_nothing(videos: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import base64
 import html
 import logging
@@ -350,7 +351,7 @@ class Thumbnails:
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.folder = files.cache_folder() / "thumbnails"
-        self._wanted: queue.Queue[Model] = queue.Queue()
+        self._wanted: queue.Queue[Model | None] = queue.Queue()
         self._asked: dict[str, bool] = {}
         """Qualified name -> whether it is still to be made."""
         self._lock = threading.Lock()
@@ -379,15 +380,23 @@ class Thumbnails:
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="thumbnails", daemon=True)
                 self._worker.start()
+                atexit.register(self._stop)
 
     def _work(self) -> None:
-        while True:
-            model = self._wanted.get()
+        while (model := self._wanted.get()) is not None:
             try:
                 self.make(model)
             except Exception as problem:  # no picture is no reason to stop
                 log.info("no thumbnail of %s: %s", model.name, problem)
             self._asked[model.qualified_name] = False
+
+    def _stop(self) -> None:
+        """Make no more. A thread that predicts while the interpreter shuts down would abort the process."""
+        assert self._worker
+        with self._wanted.mutex:
+            self._wanted.queue.clear()
+        self._wanted.put(None)
+        self._worker.join(10)
 
     def make(self, model: Model) -> Path:
         """Predict from the model's first example, and keep the picture of the first output."""
