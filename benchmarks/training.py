@@ -4,6 +4,9 @@
 
 The two take turns, so that whatever else the machine does falls on both; reported are the medians of all steps but the
 first ten of each turn (`stzoo finetune` logs every ten steps, here as by default, and evaluates outside the measured time).
+
+A batch needs large buffers, which glibc maps and unmaps at every step, more often in one loop than in the other by chance:
+set MALLOC_MMAP_THRESHOLD_=8589934592 and MALLOC_TRIM_THRESHOLD_=17179869184 in the environment, for both alike.
 """
 
 from __future__ import annotations
