@@ -133,7 +133,7 @@ def measure(
     ``url``: of the model's page, which in a gallery as large as the whole zoo is an app of its own.
     """
     process = psutil.Process(server.pid)
-    for _ in range(600):
+    while server.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 break

@@ -5,8 +5,8 @@
 The two take turns, so that whatever else the machine does falls on both; reported are the medians of all steps but the
 first ten of each turn (`stzoo finetune` logs every ten steps, here as by default, and evaluates outside the measured time).
 
-A batch needs large buffers, which glibc maps and unmaps at every step, more often in one loop than in the other by chance:
-set MALLOC_MMAP_THRESHOLD_=8589934592 and MALLOC_TRIM_THRESHOLD_=17179869184 in the environment, for both alike.
+Both have glibc keep the memory of one step for the next, as `stzoo finetune` does (`stzoo.processes.keep_memory`); what the
+bare loop takes without that is told, too.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import stzoo
+from stzoo.processes import keep_memory
 from stzoo.training.loop import finetune
 
 WARM = 10
@@ -81,6 +82,9 @@ if __name__ == "__main__":
     logging.getLogger("stzoo").setLevel(logging.ERROR)
     data = stzoo.dataset("moving-mnist", "train", size=64)
     clips = np.stack([data[index]["video"] for index in range(len(data))])
+    default = bare(args.model, clips, args.batch_size, args.steps)
+    print(f"bare, memory as by default: {1e3 * default:.1f} ms a step", flush=True)
+    keep_memory()
     times: dict[str, list[float]] = {"bare": [], "stzoo": []}
     for round_ in range(args.rounds):
         for name, loop in (("bare", bare), ("stzoo", ours)):

@@ -10,8 +10,7 @@ https://github.com/A4Bio/SimVP, and `--swinlstm` one of https://github.com/SongT
 no released timm); the networks then get the same weights, their predictions are compared, and they are timed alternately
 in one run.
 
-A batch of clips needs large buffers, which glibc maps and unmaps at every step; where page faults are slow, set
-MALLOC_MMAP_THRESHOLD_=8589934592 and MALLOC_TRIM_THRESHOLD_=17179869184 in the environment, for both alike.
+Both profit alike from freed memory being kept, as stzoo keeps it when it trains and predicts on the command line.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from timing import alternate
 from torch import Tensor, nn
 
 import stzoo
+from stzoo.processes import keep_memory
 from stzoo.spec import load_reference
 from stzoo_video_prediction.recurrent import from_patches, to_patches
 
@@ -220,6 +220,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
+    keep_memory()
     print(f"torch {torch.__version__}, {options.threads} threads, batch {options.batch}, seconds")
     print(f"{'network':12} {'pass':9} {'code':9} {'min':>8} {'median':>8} {'min ratio':>10}")
     for name in options.names or SYSTEMS:

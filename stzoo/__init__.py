@@ -21,7 +21,8 @@ _WHERE = {
     "stzoo.recipe": "Recipe",
     "stzoo.api": "load pull create models architectures tasks datasets info dataset verify lock",
     "stzoo.imports": "import_checkpoint",
-    "stzoo.predictor": "Predictor Prediction Pipeline",
+    "stzoo.predictor": "Predictor Pipeline",
+    "stzoo.prediction": "Prediction",
     "stzoo.publishing": "publish publish_all Published",
     "stzoo.training.loop": "finetune",
     "stzoo.training.run": "Run",
@@ -60,8 +61,8 @@ if TYPE_CHECKING:
     from stzoo.imports import import_checkpoint as import_checkpoint
     from stzoo.mapping import BatchPredictor as BatchPredictor
     from stzoo.mapping import map_batches as map_batches
+    from stzoo.prediction import Prediction as Prediction
     from stzoo.predictor import Pipeline as Pipeline
-    from stzoo.predictor import Prediction as Prediction
     from stzoo.predictor import Predictor as Predictor
     from stzoo.publishing import Published as Published
     from stzoo.publishing import publish as publish

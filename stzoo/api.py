@@ -132,16 +132,14 @@ def architecture_of(name: PathLike, *, revision: str | None = None, offline: boo
     return origin_of(name, revision, None, offline).architecture
 
 
-def describe(name: PathLike, *, revision: str | None = None, offline: bool | None = None) -> Model:
+def describe(name: PathLike) -> Model:
     """What is known of a model before its weights are loaded: the zoo's entry; for a folder or a Hub repo, one made from its
-    ``config.json`` and from the network, which is built for it.
-
-    ``name``, ``revision``, ``offline`` and errors as for :func:`load`.
+    ``config.json`` and from the network, which is built for it. Errors as for :func:`load`.
     """
     from stzoo.lineage import source_text
     from stzoo.predictor import LoadReport
 
-    origin = origin_of(name, revision, None, offline)
+    origin = origin_of(name)
     if origin.model is not None:
         return origin.model
     spec, text = origin.architecture, {key: source_text(origin.entry.get(key)) for key in ("base_model", "trained_on")}

@@ -1,17 +1,17 @@
-"""The words that the command line understands: every command with its arguments. Nothing is run here."""
+"""Every command with its arguments. Nothing is run here."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from stzoo import __version__, bulk, console, errors, terminal
+from stzoo import __version__, bulk, errors
 from stzoo.evaluation import SETTINGS
-from stzoo.fields import Field, Number, Value, suggestion
+from stzoo.fields import Number, suggestion
+from stzoo.parsing import Parser, UsageError, field_argument, first_word, from_hub, named, parser_of, task_arguments
 from stzoo.registry import registry
 from stzoo.spec import Architecture, Dataset, Model, Task, load_reference
 from stzoo.ui.limits import LIMITS
@@ -25,29 +25,6 @@ A plugin-based model zoo for spatio-temporal vision.
 """
 
 _COMMANDS: list[tuple[str, str, str, Callable[[Parser], None]]] = []
-
-
-class UsageError(errors.StzooError):
-    """The command line cannot be understood."""
-
-
-class Parser(argparse.ArgumentParser):
-    """Raises UsageError instead of exiting; ``prepare`` sees the words first, and may add arguments."""
-
-    prepare: Callable[[Parser, Sequence[str]], None] | None = None
-
-    def look_at(self, words: Sequence[str]) -> None:
-        """Run ``prepare``, the first time."""
-        prepare, self.prepare = self.prepare, None
-        if prepare:
-            prepare(self, words)
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        self.look_at(sys.argv[1:] if args is None else args)
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, f"See: {self.prog} --help")
 
 
 def build_parser() -> Parser:
@@ -68,7 +45,7 @@ def build_parser() -> Parser:
         arguments(commands.add_parser(name, parents=[common], **described, **style))
 
     def look_ahead(parser: Parser, words: Sequence[str]) -> None:
-        name = _first_word(parser, words)
+        name = first_word(parser, words)
         if name is not None and name not in commands.choices:
             raise UsageError(f"no command is called {name!r}", suggestion(name, list(commands.choices)))
         if name is not None:  # now, since what argcomplete sees of a command is fixed before the command is parsed
@@ -96,15 +73,24 @@ def _json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
-def _named(parser: argparse._ActionsContainer, flag: str, kind: type[Any], **options: Any) -> None:
-    """An argument that names registered things, and completes."""
-    action = parser.add_argument(flag, **options)
-    action.completer = lambda **_: sorted({spec.name for spec in registry().all(kind)})  # type: ignore[attr-defined]
+def _models(parser: argparse._ActionsContainer, flag: str, **options: Any) -> None:
+    """An argument for one or several models."""
+    named(parser, flag, Model, **{"metavar": "NAME", "help": "a model, a Hub repo id, or a saved folder"} | options)
 
 
-def _from_hub(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
-    parser.add_argument("--offline", action="store_true", default=None, help="make no request")
+def _data(parser: argparse._ActionsContainer, **options: Any) -> None:
+    about = "a named dataset, a Hub dataset id, a folder or file"
+    named(parser, "--data", Dataset, metavar="DATA", help=about, **options)
+    parser.add_argument("--split", help="default: the first there is of test, validation, all")
+
+
+def _computing(parser: Parser) -> None:
+    parser.add_argument("--device", help="such as cpu or cuda:1; default: cuda where there is one")
+    parser.add_argument("--dtype", help="float32 (default), float16 or bfloat16")
+
+
+def _assignments(parser: Parser, about: str) -> None:
+    parser.add_argument("--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help=about)
 
 
 @_command("list", "list models, or tasks, architectures, datasets", "stzoo list --task video-prediction --commercial")
@@ -114,12 +100,12 @@ def _list(parser: Parser) -> None:
         what.add_argument(
             f"--{plural}", dest="kind", action="store_const", const=plural, help=f"list {plural} instead of models"
         )
-    _named(parser, "--task", Task, help="only those of this task")
+    named(parser, "--task", Task, help="only those of this task")
     parser.add_argument("--plugin", help="only those of this plugin")
     parser.add_argument(
         "--query", metavar="TEXT", help="only those whose name, description, data or tags have all these words"
     )
-    _named(parser, "--architecture", Architecture, help="only models of this architecture")
+    named(parser, "--architecture", Architecture, help="only models of this architecture")
     parser.add_argument("--license", help="only those with this licence")
     parser.add_argument("--commercial", action="store_true", help="leave out what may not be used commercially")
     _json(parser)
@@ -128,9 +114,9 @@ def _list(parser: Parser) -> None:
 @_command("info", "show everything about a model, task, architecture or dataset", "stzoo info tau-mmnist")
 def _info(parser: Parser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
-    _named(what, "name", Model, metavar="NAME", nargs="?", help="a model")
+    named(what, "name", Model, metavar="NAME", nargs="?", help="a model")
     for flag, kind in (("--task", Task), ("--architecture", Architecture), ("--dataset", Dataset)):
-        _named(what, flag, kind, metavar="NAME", help=f"a {flag[2:]} instead of a model")
+        named(what, flag, kind, metavar="NAME", help=f"a {flag[2:]} instead of a model")
     _json(parser)
 
 
@@ -140,9 +126,12 @@ def _predict(parser: Parser) -> None:
         "stzoo predict NAME INPUT [INPUT ...] -o OUT [options of the model's task: stzoo predict NAME --help]\n"
         "       stzoo predict NAME --data DATA -o FOLDER [options]"
     )
-    _named(parser, "name", Model, metavar="NAME", help="a model, a Hub repo id, or a saved folder")
+    _models(parser, "name")
     parser.add_argument(
-        "inputs", metavar="INPUT", nargs="+", help="a file, or a folder of frames; several are predicted one by one"
+        "inputs",
+        metavar="INPUT",
+        nargs="+",
+        help="a file, or a folder of frames; several, and the pictures in a folder or a video if the task takes pictures, are predicted one by one",
     )
     parser.add_argument(
         "-o",
@@ -155,12 +144,11 @@ def _predict(parser: Parser) -> None:
         metavar="ENDING",
         help="ending of the files in an output folder; default: that of the input, where it can be written; with --data one that loses nothing, or webdataset",
     )
-    parser.add_argument("--device", help="such as cpu or cuda:1; default: cuda where there is one")
-    parser.add_argument("--dtype", help="float32 (default), float16 or bfloat16")
+    _computing(parser)
     parser.add_argument(
         "--batch-size",
         metavar="N",
-        type=_parser_of(Number("batch_size", minimum=1, integer=True)),
+        type=parser_of(Number("batch_size", minimum=1, integer=True)),
         help="inputs predicted at once, where their sizes agree; default 1, with --data 8",
     )
     group = parser.add_argument_group(
@@ -168,14 +156,13 @@ def _predict(parser: Parser) -> None:
         "Also under torchrun, on many processes and machines. The same command goes on with a folder that is unfinished. "
         "Inputs that cannot be used are recorded in FOLDER/shards, and the exit code is then 1.",
     )
-    _named(group, "--data", Dataset, metavar="DATA", help="a named dataset, a Hub dataset id, a folder or file")
-    group.add_argument("--split", help="default: the first there is of test, validation, all")
+    _data(group)
     group.add_argument(
         "--streaming", action="store_true", help="read in order, without a copy of the data on this machine"
     )
     for name in ("shard_size", "limit"):
-        _field_argument(group, "setting", bulk.SETTINGS[name])
-    _from_hub(parser)
+        field_argument(group, "setting", bulk.SETTINGS[name])
+    from_hub(parser)
     _json(parser)
     parser.prepare = _predict_arguments
 
@@ -183,80 +170,12 @@ def _predict(parser: Parser) -> None:
 def _predict_arguments(parser: Parser, words: Sequence[str]) -> None:
     """As the task says; inputs are needed unless there are data, or the task needs none: what may be left out must stand right
     behind NAME."""
-    _task_arguments(parser, words)
+    task_arguments(parser, words)
     task = parser.get_default("task")
     needless = task is not None and all(item.optional for item in task.inputs)
     if needless or any(word == "--data" or word.startswith("--data=") for word in words):
         inputs = next(action for action in parser._actions if action.dest == "inputs")
         inputs.nargs, inputs.required = "*", False
-
-
-def _task_arguments(parser: Parser, words: Sequence[str], roles: Sequence[str] = ("option", "input", "output")) -> None:
-    """Add one flag for each option and further input of the task of the model that is named in ``words``."""
-    scout = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    _from_hub(scout)
-    known, rest = scout.parse_known_args(words)
-    name = _first_word(parser, rest)
-    if name is None:
-        return
-    from stzoo.api import architecture_of
-
-    architecture = architecture_of(name, revision=known.revision, offline=known.offline)
-    task = registry().task_of(architecture)
-    parser.set_defaults(task=task)
-    group = parser.add_argument_group(f"task {task.name}", task.description)
-    written = next((item for item in task.outputs if item.suffixes), None)
-    for role, fields in (
-        ("option", task.options),
-        ("input", task.inputs[1:]),
-        ("output", written.writing if written else ()),
-    ):
-        for field in fields if role in roles else ():
-            _field_argument(group, role, field)
-
-
-def _first_word(parser: Parser, words: Sequence[str]) -> str | None:
-    """The first word that is neither a flag nor a flag's value. Flags that are not known yet take a value."""
-    switches = {flag for action in parser._actions if action.nargs == 0 for flag in action.option_strings}
-    is_value = False
-    for word in words:
-        if is_value:
-            is_value = False
-        elif not word.startswith("-"):
-            return word
-        else:  # --flag=value and -ovalue bring their value along
-            is_value = word not in switches and "=" not in word and (len(word) == 2 or word.startswith("--"))
-    return None
-
-
-def _field_argument(group: Any, role: str, field: Field) -> None:
-    options: dict[str, Any] = {"dest": f"{role}:{field.name}", "default": argparse.SUPPRESS}
-    if isinstance(field, Value):
-        options |= {
-            "type": _parser_of(field),
-            "metavar": field.name.upper(),
-            "help": console.explained(field).replace("%", "%%"),
-        }
-    else:
-        options |= {"metavar": "FILE", "help": field.description.replace("%", "%%")}
-    flag = terminal.flag(field.name)
-    try:
-        action = group.add_argument(flag, **options)
-    except argparse.ArgumentError:  # another argument has this name
-        action = group.add_argument(f"--{role}-{flag[2:]}", **options)
-    choices = getattr(field, "choices", ())
-    if choices:
-        action.completer = lambda **_: [str(choice) for choice in choices]
-
-
-def _parser_of(field: Value) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
-        try:
-            return field.parse(text)
-        except ValueError as problem:
-            raise argparse.ArgumentTypeError(f"{text!r} {problem}") from None
-
-    return parse
 
 
 @_command(
@@ -266,7 +185,7 @@ def _parser_of(field: Value) -> Callable[[str], Any]:
 )
 def _finetune(parser: Parser) -> None:
     about = "a model, a Hub repo id, a saved folder, or an architecture"
-    _named(parser, "model", Model, metavar="MODEL", nargs="?", help=about)
+    _models(parser, "model", metavar="MODEL", nargs="?", help=about)
     parser.add_argument(
         "--data",
         metavar="DATA",
@@ -278,14 +197,7 @@ def _finetune(parser: Parser) -> None:
         "--resume", action="store_true", help="go on from the last checkpoint in RUN, which knows MODEL and DATA"
     )
     parser.add_argument("--config", metavar="FILE", help="a YAML file of options, as RUN/config.yaml")
-    parser.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="any option, also one inside a table: --set recipe.lr=1e-4 model_config.drop=0.1",
-    )
+    _assignments(parser, "any option, also one inside a table: --set recipe.lr=1e-4 model_config.drop=0.1")
     group = parser.add_argument_group("options of a run", "Also keys of --config and --set.")
     group.add_argument(
         "--lr",
@@ -297,13 +209,13 @@ def _finetune(parser: Parser) -> None:
     from stzoo.training.options import OPTIONS
 
     for field in OPTIONS.values():
-        _field_argument(group, "option", field)
+        field_argument(group, "option", field)
     parser.prepare = _recipe_help
 
 
 def _recipe_help(parser: Parser, words: Sequence[str]) -> None:
     """For ``--help`` with a model: what its recipe can be told. The recipe's module is imported for it."""
-    name = _first_word(parser, words)
+    name = first_word(parser, words)
     if name is None or not {"-h", "--help"} & set(words):
         return
     from stzoo.api import architecture_of
@@ -321,9 +233,9 @@ def _recipe_help(parser: Parser, words: Sequence[str]) -> None:
 
 @_command("pull", "make weights available on this machine, verified", "stzoo pull tau-mmnist me/tau-clips")
 def _pull(parser: Parser) -> None:
-    _named(parser, "names", Model, metavar="NAME", nargs="*", help="a model, a Hub repo id, or a saved folder")
+    _models(parser, "names", nargs="*")
     parser.add_argument("--all", action="store_true", help="every model of every installed plugin")
-    _from_hub(parser)
+    from_hub(parser)
     _json(parser)
 
 
@@ -333,11 +245,9 @@ def _import(parser: Parser) -> None:
         "a .pth, .pt, .ckpt or .safetensors file, its address (https://..., hf://owner/name@revision/path/file), or a "
         "model of the zoo that others publish, which then loads by its name"
     )
-    _named(parser, "checkpoint", Model, metavar="CHECKPOINT", help=about)
-    _named(parser, "--architecture", Architecture, help="what it is, if the tensors fit several")
-    parser.add_argument(
-        "--set", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help="config that the tensors cannot tell"
-    )
+    named(parser, "checkpoint", Model, metavar="CHECKPOINT", help=about)
+    named(parser, "--architecture", Architecture, help="what it is, if the tensors fit several")
+    _assignments(parser, "config that the tensors cannot tell")
     parser.add_argument(
         "-o", "--output", metavar="FOLDER", help="where to save the model; needed but for the zoo's own"
     )
@@ -351,18 +261,10 @@ def _evaluate(parser: Parser) -> None:
         "stzoo evaluate MODEL [MODEL ...] --data DATA [options of the models' task: stzoo evaluate MODEL --help]"
     )
     about = "a model, a Hub repo id, a saved folder, or the folder of a run; several are compared"
-    _named(parser, "models", Model, metavar="MODEL", nargs="+", help=about)
-    _named(
-        parser,
-        "--data",
-        Dataset,
-        metavar="DATA",
-        required=True,
-        help="a named dataset, a Hub dataset id, a folder or file",
-    )
-    parser.add_argument("--split", help="default: the first there is of test, validation, all")
+    _models(parser, "models", metavar="MODEL", nargs="+", help=about)
+    _data(parser, required=True)
     for setting in SETTINGS.values():
-        _field_argument(parser, "setting", setting)
+        field_argument(parser, "setting", setting)
     parser.add_argument(
         "--metrics",
         metavar="NAME",
@@ -388,23 +290,22 @@ def _evaluate(parser: Parser) -> None:
         action="store_true",
         help="write evaluation.json into MODEL's folder, for its card and for publishing",
     )
-    parser.add_argument("--device", help="such as cpu or cuda:1; default: cuda where there is one")
-    parser.add_argument("--dtype", help="float32 (default), float16 or bfloat16")
-    _from_hub(parser)
+    _computing(parser)
+    from_hub(parser)
     _json(parser)
-    parser.prepare = partial(_task_arguments, roles=("option",))
+    parser.prepare = partial(task_arguments, roles=("option",))
 
 
 @_command("verify", "check a model's bytes, tensors and outputs", "stzoo verify tau-mmnist")
 def _verify(parser: Parser) -> None:
-    _named(parser, "names", Model, metavar="NAME", nargs="+", help="a model, a Hub repo id, or a saved folder")
+    _models(parser, "names", nargs="+")
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     _json(parser)
 
 
 @_command("lock", "write the exact weights that a project uses to a lock file", "stzoo lock tau-mmnist me/tau-clips")
 def _lock(parser: Parser) -> None:
-    _named(parser, "names", Model, metavar="NAME", nargs="+", help="a model, a Hub repo id, or a saved folder")
+    _models(parser, "names", nargs="+")
     parser.add_argument(
         "-o", "--output", metavar="FILE", default="stzoo.lock", help="default: stzoo.lock; its other entries are kept"
     )
@@ -425,26 +326,29 @@ def _publish(parser: Parser) -> None:
     parser.add_argument("--license", help="of the weights, where none is recorded")
     parser.add_argument("--name", help="title of the card; default: the repo's name")
     parser.add_argument("--message", help="of the commit")
+    parser.add_argument(
+        "--max-shard-size", metavar="SIZE", help="split larger weights into several files; default: 5GB"
+    )
     _json(parser)
 
 
 @_command("demo", "try models in the browser", "stzoo demo tau-mmnist")
 def _demo(parser: Parser) -> None:
-    _named(parser, "names", Model, metavar="NAME", nargs="*", help="a model or a task; default: everything installed")
-    _named(parser, "--task", Task, help="all models of this task")
+    named(parser, "names", Model, metavar="NAME", nargs="*", help="a model or a task; default: everything installed")
+    named(parser, "--task", Task, help="all models of this task")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is every network; default: 127.0.0.1"
     )
     parser.add_argument(
         "--port",
-        type=_parser_of(Number("port", minimum=1, maximum=65535, integer=True)),
+        type=parser_of(Number("port", minimum=1, maximum=65535, integer=True)),
         help="default: the first free one from 7860",
     )
     parser.add_argument("--share", action="store_true", help="also through a public address, made by gradio.live")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     group = parser.add_argument_group("limits", "Also environment variables: STZOO_DEMO_MAX_FILE_SIZE and so on.")
     for limit in LIMITS.values():
-        _field_argument(group, "limit", limit)
+        field_argument(group, "limit", limit)
 
 
 @_command("space", "write and upload Hugging Face Spaces", "stzoo space export tau-mmnist space")
@@ -455,7 +359,7 @@ def _space(parser: Parser) -> None:
     _verbose(export)
     export.usage = "stzoo space export NAME [NAME ...] DIR [--hardware KIND]\n       stzoo space export --all DIR"
     about = "a model, or a task for all its installed models"
-    _named(export, "names", Model, metavar="NAME", nargs="*", help=about)
+    named(export, "names", Model, metavar="NAME", nargs="*", help=about)
     export.add_argument("folder", metavar="DIR", type=Path, help="new, empty, or written by this command")
     export.add_argument("--all", action="store_true", help="a folder in DIR for each task of the zoo's models")
     export.add_argument("--hardware", metavar="KIND", help=f"what it is for, {hardware}; default: what the models need")
@@ -470,7 +374,7 @@ def _space(parser: Parser) -> None:
 
 @_command("card", "write a model card", "stzoo card tau-mmnist")
 def _card(parser: Parser) -> None:
-    _named(parser, "name", Model, metavar="NAME", nargs="?", help="a model, a run folder or a saved folder")
+    named(parser, "name", Model, metavar="NAME", nargs="?", help="a model, a run folder or a saved folder")
     parser.add_argument("-o", "--output", metavar="FILE", help="where to write it; default: stdout")
     parser.add_argument(
         "--all", metavar="FOLDER", type=Path, help="write the cards of all models of the zoo to a folder"
@@ -515,7 +419,7 @@ def _doctor(parser: Parser) -> None:
 @_command("new-plugin", "write the files of a new plugin", "stzoo new-plugin acme-frames --task video-prediction")
 def _new_plugin(parser: Parser) -> None:
     parser.add_argument("name", metavar="NAME", help="such as acme-frames")
-    _named(parser, "--task", Task, required=True, help="what its model does")
+    named(parser, "--task", Task, required=True, help="what its model does")
     parser.add_argument(
         "--folder", metavar="DIR", type=Path, default=Path(), help="where to put the plugin's folder; default: here"
     )

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from stzoo.data import Examples
-    from stzoo.predictor import Prediction, Predictor
+    from stzoo.prediction import Prediction
+    from stzoo.predictor import Predictor
     from stzoo.sources import Source
 
 log = logging.getLogger("stzoo")

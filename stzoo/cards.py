@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.resources import files as resources
 from pathlib import Path
 from string import Template
@@ -59,7 +59,7 @@ class _Card:
     limitations: Sequence[str] = ()
     picture: str = ""
     """What the picture shows; empty if there is none."""
-    tags: Sequence[str] = field(default=())
+    tags: Sequence[str] = ()
 
     def render(self) -> str:
         python, shell = terminal.usage(self.task, self.load)

@@ -8,20 +8,24 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stzoo import api, console, imported, imports, terminal
-from stzoo.arguments import UsageError
 from stzoo.evaluation import evaluate as run_evaluation
-from stzoo.fields import Field
-from stzoo.files import ending, write_atomically
-from stzoo.processes import is_main_process
+from stzoo.fields import Field, Image, Video, complete_values
+from stzoo.files import IMAGES, VIDEOS, ending, files_in, write_atomically
+from stzoo.parsing import UsageError
+from stzoo.processes import is_main_process, keep_memory
 from stzoo.results import EVALUATION_FILE
 from stzoo.spec import Task
 
 if TYPE_CHECKING:
-    from stzoo.predictor import Prediction, Predictor
+    import numpy as np
+
+    from stzoo.prediction import Prediction
+    from stzoo.predictor import Predictor
 
 # --- using ------------------------------------------------------------------------------------------------------------
 
@@ -31,34 +35,83 @@ def _given(args: argparse.Namespace, role: str) -> dict[str, Any]:
     return {key.partition(":")[2]: value for key, value in vars(args).items() if key.startswith(f"{role}:")}
 
 
+def _loading(args: argparse.Namespace) -> dict[str, Any]:
+    """How a model is loaded, as far as flags say."""
+    return {key: getattr(args, key) for key in ("revision", "device", "dtype", "offline")}
+
+
 def predict(args: argparse.Namespace) -> int:
     if args.data is not None:
         return _predict_data(args)
     if args.split or args.streaming or _given(args, "setting"):
         raise UsageError("--split, --streaming, --shard-size and --limit are for data sets", "Give one with --data")
+    keep_memory()
     task: Task = args.task
-    written = [item for item in task.outputs if item.suffixes]
-    sources = args.inputs or [None]  # a task that needs no input is done once
-    targets = _targets(args, written) if written else [{} for _ in sources]
-    predictor = api.load(args.name, revision=args.revision, device=args.device, dtype=args.dtype, offline=args.offline)
+    given, args.inputs = args.inputs, [file for given in args.inputs for file in _files(given, task.inputs)]
+    if given != args.inputs and args.output:
+        args.output = os.path.join(args.output, "")  # what comes of a folder is one
+    film = _film(args, task)
+    written = [film] if film else [item for item in task.outputs if item.suffixes]
+    targets = _targets(args, written) if written else [{} for _ in args.inputs or [None]]
+    predictor = api.load(args.name, **_loading(args))
     options = _given(args, "input") | _given(args, "option")
     single = len(task.outputs) == 1 and not _given(args, "input")
-    flows = single and all(_flows(task.outputs[0], *item) for item in zip(sources, targets, strict=True))
-    if flows and predictor.streams(options):
-        return _predict_streams(args, predictor, options, targets)
+    flows = single and args.inputs and all(map(partial(_flows, task.outputs[0]), args.inputs, targets))
+    if film or (flows and predictor.streams(options)):
+        done = list(_streams(args, predictor, options, targets, written[0]))
+    else:
+        done = list(_predictions(args, predictor, options, targets, written))
+    if args.json:
+        terminal.print_json({"model": asdict(predictor.report), "predictions": done})
+    return 0
+
+
+def _files(given: str, inputs: Sequence[Field]) -> list[str]:
+    """An input as it is; the pictures in a folder, where the task takes pictures one by one."""
+    folder, first = Path(given).expanduser(), inputs[0] if inputs else None
+    if first is None or first.frames or not {*first.reads} & {*IMAGES} or not folder.is_dir():
+        return [given]
+    if not (found := files_in(folder, first.reads)):
+        raise UsageError(f"the folder {given} holds no pictures", f"Endings: {', '.join(first.reads)}")
+    return [str(item) for item in found]
+
+
+class _Film(Video):
+    """The output of each frame of a video file, as it is shown to people, of a task of single pictures."""
+
+    suffixes = (".mp4", ".gif")
+
+
+def _film(args: argparse.Namespace, task: Task) -> _Film | None:
+    """What comes of the inputs, if all are video files and the task is one of single pictures."""
+    if not args.inputs or not all(Path(item).suffix.lower() in VIDEOS for item in args.inputs):
+        return None
+    alone = isinstance(task.inputs[0], Image) and all(item.optional for item in task.inputs[1:])
+    return _Film(task.outputs[0].name) if alone and not _given(args, "input") else None
+
+
+def _predictions(
+    args: argparse.Namespace,
+    predictor: Predictor,
+    options: dict[str, Any],
+    targets: Sequence[Mapping[str, Path]],
+    written: Sequence[Field],
+) -> Iterator[dict[str, Any]]:
+    """What was predicted from each input, and written to its targets."""
+    sources = args.inputs or [None]  # a task that needs no input is done once
     items = [() if source is None else source for source in sources]
     predictions: Iterator[Prediction]
     if args.batch_size in (None, 1):
         predictions = _watched(predictor, items, options)
     else:
         predictions = predictor.predict_batch(items, batch_size=args.batch_size, **options)
-    done, told = [], {item.name: item.told for item in task.outputs}
+    told = {item.name: item.told for item in predictor.task.outputs}
     work = zip(sources, targets, predictions, strict=True)
     for source, paths, prediction in terminal.progress(work, len(targets), "input"):
         outputs: dict[str, Any] = {}
         for name, value in prediction.items():
             if name in paths:
-                own = _given(args, "output") if name == written[0].name else {}
+                own = _writing(args, written[0], source) if name == written[0].name else {}
                 path = str(prediction.save(paths[name], name, **own))
                 outputs[name], shown = {"path": path, "shape": list(value.shape)}, path
             else:
@@ -66,10 +119,16 @@ def predict(args: argparse.Namespace) -> int:
                 shown = f"{source}: {name} {told[name](value)}"
             if not args.json:
                 terminal.say(f"{shown}  ({prediction.seconds:.2f} s)")
-        done.append({"input": source, "outputs": outputs, "seconds": prediction.seconds})
-    if args.json:
-        terminal.print_json({"model": asdict(predictor.report), "predictions": done})
-    return 0
+        yield {"input": source, "outputs": outputs, "seconds": prediction.seconds}
+
+
+def _writing(args: argparse.Namespace, output: Field, source: str | None) -> dict[str, Any]:
+    """How an output is written: as the flags say; a clip at the rate of the video file it comes from."""
+    from stzoo.media import frame_rate
+
+    known, given = {option.name for option in output.writing}, _given(args, "output")
+    rate = frame_rate(source, output.name) if source and "fps" in known - given.keys() else None
+    return given | ({"fps": rate} if rate else {})
 
 
 def _watched(predictor: Predictor, items: Iterable[Any], options: Mapping[str, Any]) -> Iterator[Prediction]:
@@ -83,40 +142,42 @@ def _watched(predictor: Predictor, items: Iterable[Any], options: Mapping[str, A
                 yield prediction
 
 
-def _flows(output: Field, source: str | None, targets: Mapping[str, Path]) -> bool:
+def _flows(output: Field, source: str, targets: Mapping[str, Path]) -> bool:
     """Whether a clip can be read from ``source`` and written to ``targets`` frame by frame."""
-    from stzoo.files import VIDEOS
-
     written = {path.suffix.lower() for path in targets.values()}
-    return Path(source or "").suffix.lower() in VIDEOS and bool(written) and written <= {*output.streamed}
+    return Path(source).suffix.lower() in VIDEOS and bool(written) and written <= {*output.streamed}
 
 
-def _predict_streams(
-    args: argparse.Namespace, predictor: Predictor, options: dict[str, Any], targets: Sequence[Mapping[str, Path]]
-) -> int:
+def _streams(
+    args: argparse.Namespace,
+    predictor: Predictor,
+    options: dict[str, Any],
+    targets: Sequence[Mapping[str, Path]],
+    written: Field,
+) -> Iterator[dict[str, Any]]:
     """Clips of any length: frames are written while others are still to be read."""
-    from stzoo.media import count_frames
-
-    done, output = [], predictor.task.outputs[0]
-    for source, path in ((source, paths[output.name]) for source, paths in zip(args.inputs, targets, strict=True)):
-        start, shape = time.perf_counter(), [0]
-
-        def made(source: str = source, shape: list[int] = shape) -> Iterator[Any]:
-            stream = predictor.stream(source, **options)
-            for frame in terminal.progress(stream, count_frames(source, output.name), "frame"):
-                shape[:] = shape[0] + 1, *frame.shape
-                yield frame
-
-        output.write(made(), path, **_given(args, "output"))
+    for source, paths in zip(args.inputs, targets, strict=True):
+        start, shape, path = time.perf_counter(), [0], paths[written.name]
+        own = {option.name: option for option in written.writing}
+        settings = complete_values(own, _writing(args, written, source), f"output {written.name!r}", UsageError)
+        written.write(_frames(predictor, source, options, written, shape), path, **settings)
         seconds = time.perf_counter() - start
         if not args.json:
             terminal.say(f"{path}  ({seconds:.2f} s)")
-        done.append(
-            {"input": source, "outputs": {output.name: {"path": str(path), "shape": shape}}, "seconds": seconds}
-        )
-    if args.json:
-        terminal.print_json({"model": asdict(predictor.report), "predictions": done})
-    return 0
+        yield {"input": source, "outputs": {written.name: {"path": str(path), "shape": shape}}, "seconds": seconds}
+
+
+def _frames(
+    predictor: Predictor, source: str, options: Mapping[str, Any], written: Field, shape: list[int]
+) -> Iterator[np.ndarray]:
+    """What is predicted of a clip, frame by frame as ``written`` takes it; ``shape`` becomes that of all of them."""
+    from stzoo.media import count_frames, read_image
+
+    output, stream = predictor.task.outputs[0], predictor.stream(source, **options)
+    for made in terminal.progress(stream, count_frames(source, output.name), "frame"):
+        frame = made if written is output else read_image(output.preview(made), output.name, 3)
+        shape[:] = shape[0] + 1, *frame.shape
+        yield frame
 
 
 def _predict_data(args: argparse.Namespace) -> int:
@@ -136,10 +197,7 @@ def _predict_data(args: argparse.Namespace) -> int:
         format=args.format,
         options=_given(args, "option"),
         writing=_given(args, "output"),
-        device=args.device,
-        dtype=args.dtype,
-        revision=args.revision,
-        offline=args.offline,
+        **_loading(args),
         **settings,
     )
     if not is_main_process():
@@ -153,7 +211,7 @@ def _predict_data(args: argparse.Namespace) -> int:
 
 def _targets(args: argparse.Namespace, written: Sequence[Field]) -> list[dict[str, Path]]:
     """For each input the file of each output by name; all are checked before anything is computed."""
-    from stzoo.predictor import check_target
+    from stzoo.prediction import check_target
 
     first = written[0]
     if args.output is None:
@@ -270,11 +328,8 @@ def evaluate(args: argparse.Namespace) -> int:
         options=_given(args, "option"),
         metrics=args.metrics,
         baselines=args.baselines or not args.no_baselines,
-        device=args.device,
-        dtype=args.dtype,
         output=args.output,
-        revision=args.revision,
-        offline=args.offline,
+        **_loading(args),
         **_given(args, "setting"),
     )
     if not is_main_process():
@@ -302,7 +357,7 @@ def _recorded_in(models: Sequence[str]) -> Path:
 def publish(args: argparse.Namespace) -> int:
     from stzoo import publishing
 
-    keys = ("private", "create_pr", "revision", "tag", "license", "name", "message")
+    keys = ("private", "create_pr", "revision", "tag", "license", "name", "message", "max_shard_size")
     options = {key: getattr(args, key) for key in keys if getattr(args, key)}
     if args.all:
         if args.source or options.keys() - {"private"}:

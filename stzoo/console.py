@@ -5,7 +5,6 @@ Everything here returns text and imports no array library.
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stzoo import errors, layout
 from stzoo.fields import Field, Value, as_value
 from stzoo.hooks import Plugin
-from stzoo.registry import KnownModel, as_plain, registry
+from stzoo.registry import KnownModel, registry
 from stzoo.spec import Architecture, Dataset, Measurement, Model, Task
 from stzoo.terminal import Rows, amount, page, table, usage, width
 
@@ -51,7 +50,7 @@ def main_metric(model: Model) -> str:
 
 def explained(value: Value) -> str:
     """What a value means, what is accepted, and its default."""
-    default = "" if value.default is None else f"default {json.dumps(as_plain(value.default), default=str)}"
+    default = "" if value.default is None else f"default {value.default!r}"
     return "; ".join(part for part in (value.description, value.accepted(), default) if part)
 
 
@@ -105,12 +104,12 @@ def located(model: Model) -> Located | errors.StzooError:
         return problem
 
 
-def _weights(model: Model) -> str:
+def _weights(model: Model, usable: bool) -> str:
     if model.source:
         found = located(model)
         return str(found) if isinstance(found, errors.StzooError) else f"{found.source}: {found.path}"
     if model.weights is None:
-        return "none yet"
+        return "it needs none" if usable else "none yet"
     found = located(model)
     if isinstance(found, errors.WeightsCorrupted):
         place = str(found)
@@ -131,6 +130,8 @@ def model_page(model: Model) -> str:
     task = registered.task_of(architecture)
     plugin = next(item for item in registered.plugins if item.name == model.plugin)
     python, shell = usage(task, name)
+    config = ", ".join(f"{key}={value!r}" for key, value in model.config.items())
+    usable = bool(stored or model.source or model.parameters == 0)
     forbidden = " (no commercial use)" if model.non_commercial else ""
     rows = [
         ("task", f"{task.name}: {task.description}"),
@@ -139,10 +140,7 @@ def model_page(model: Model) -> str:
         ("options", _options(task)),
         ("takes", model.requirements.describe() if model.requirements else ""),
         ("architecture", f"{architecture.name}: {architecture.description}"),
-        (
-            "config",
-            ", ".join(f"{key}={value!r}" for key, value in model.config.items()) or "the architecture's defaults",
-        ),
+        ("config", config or "the architecture's defaults"),
         ("paper", model.paper or architecture.paper),
         ("parameters", f"{model.parameters:,}" if model.parameters else ""),
         ("multiply-adds", f"{amount(model.flops)} per forward pass" if model.flops else ""),
@@ -157,7 +155,7 @@ def model_page(model: Model) -> str:
         ("trained with", model.command),
         ("starts from", model.base_model or ""),
         ("metrics", _measurements(model.metrics)),
-        ("weights", _weights(model)),
+        ("weights", _weights(model, usable)),
         ("published at", model.source.url if model.source else ""),
         ("sha256", (stored.sha256 if stored else "") or ""),
         ("Hub", f"{stored.repo} at {stored.revision}" if stored and stored.revision else ""),
@@ -166,9 +164,11 @@ def model_page(model: Model) -> str:
         ("import it", f" stzoo import {name}" if model.source else ""),
         (
             "python",
-            textwrap.indent(python, " ") if stored or model.source else f' stzoo.create("{shown_name(architecture)}")',
+            textwrap.indent(python, " ")
+            if usable
+            else f' stzoo.create("{shown_name(architecture)}"{", " * bool(config)}{config})',
         ),
-        ("shell", f" {shell}" if stored or model.source else ""),
+        ("shell", f" {shell}" if usable else ""),
     ]
     return page(f"{name}\n  {model.description}".rstrip(), rows)
 
@@ -242,13 +242,14 @@ def run_page(folder: Path, record: Mapping[str, Any]) -> str:
     """What came out of a run."""
     start, best = record.get("start") or {}, record.get("best") or {}
     numbers = [f"{name} {value:.6g}  (before: {start[name]:.6g})" for name, value in best.items() if name in start]
-    held = record.get("validation") or {}
+    held, pictures = record.get("validation") or {}, folder / "pictures"
+    early = f" of {record['steps']:,}" if record["step"] < record["steps"] else ""
     rows: Rows = [
-        ("status", f"{record['status']} after {record['step']:,} steps, {record['seconds']:.0f} s of training"),
+        ("status", f"{record['status']} after {record['step']:,}{early} steps, {record['seconds']:.0f} s of training"),
         ("best", f"step {best['step']:,}: {folder / 'best'}" if "step" in best else ""),
-        (f"on {held.get('examples')} held-out examples", "\n".join(numbers)),
+        (f"on {held.get('examples')} held-out example{'s' * (held.get('examples') != 1)}", "\n".join(numbers)),
         ("curves", str(folder / "curves.png")),
-        ("pictures", str(folder / "pictures")),
+        ("pictures", str(pictures) if pictures.exists() else ""),
         ("use it", f" stzoo predict {folder} ..."),
         ("publish it", f" stzoo publish {folder} OWNER/NAME"),
     ]
@@ -279,12 +280,13 @@ def evaluation_page(evaluation: Evaluation, written: Sequence[str]) -> str:
 def bulk_page(report: BulkReport) -> str:
     """What came of predicting a data set."""
     more = "\n..." if report.failed > len(report.failures) else ""
+    speed = f"{report.per_second:.3g} inputs/s, {report.seconds:.1f} s, {report.processes} process(es)"
     rows: Rows = [
         ("inputs", f"{report.inputs:,} of {report.data} ({report.split}) in {report.shards:,} shards"),
         ("predicted", f"{report.predicted:,}"),
         ("failed", f"{report.failed:,}\n" + "\n".join(report.failures) + more),
         ("done before", f"{report.skipped:,}" if report.skipped else ""),
-        ("speed", f"{report.per_second:.3g} inputs/s, {report.seconds:.1f} s, {report.processes} process(es)"),
+        ("speed", speed if report.skipped < report.inputs else ""),
     ]
     return page(report.output, rows)
 

@@ -15,8 +15,9 @@ import numpy as np
 from stzoo import errors
 from stzoo.columns import matched, number, plain
 from stzoo.fields import Field, complete_values, suggestion
+from stzoo.hooks import one_line
 from stzoo.requirements import Requirements
-from stzoo.sources import Opened, Source, accepted, datasets_library, find_rows, one_line
+from stzoo.sources import Opened, Source, accepted, datasets_library, find_rows
 from stzoo.spec import Task
 
 if TYPE_CHECKING:
@@ -188,6 +189,11 @@ class _Reader:
             found = self.rows[int(row)]
             if isinstance(found, Mapping):
                 return found
+            if not hasattr(found, "column_names"):
+                raise errors.DatasetError(
+                    f"{self.name}: row {row} is no {{column: value}} but a {type(found).__name__}",
+                    f"Its columns: {', '.join(item.name for item in self.task.columns)}",
+                )
             return {column: plain(found[column], self.numbers.get(column, "")) for column in found.column_names}
         except errors.StzooError:
             raise

@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import re
-import shutil
 import time
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from stzoo import __version__, errors, files, hub
-from stzoo.retries import PROGRESS, retrying
+from stzoo.retries import retrying
 
 log = logging.getLogger("stzoo")
 
@@ -134,12 +133,12 @@ def _download(address: str, shown: str, target: Path, size: int | None, expected
             f"{shown} is not in the cache and offline mode forbids asking", "Unset HF_HUB_OFFLINE"
         )
     while True:
-        left = _length(target)
+        left = files.length(target)
         retrying(
             partial(_receive, address, shown, target, size),
             partial(_error_for, shown=shown),
             None,
-            lambda: _length(target),
+            lambda: files.length(target),
         )
         digest = files.sha256_of(target, remember=False)
         if not left or not expected or digest == expected:
@@ -150,7 +149,7 @@ def _download(address: str, shown: str, target: Path, size: int | None, expected
 def _receive(address: str, shown: str, target: Path, size: int | None) -> None:
     """Append to ``target`` what is missing, if the server says that the file is still the same; else start anew."""
     tag = target.with_name(f"{target.name}.tag")
-    have, same = _length(target), tag.read_text() if tag.is_file() else ""
+    have, same = files.length(target), tag.read_text() if tag.is_file() else ""
     headers = {"Accept-Encoding": "identity", "User-Agent": f"stzoo/{__version__}"}
     if have and same:
         headers |= {"Range": f"bytes={have}-", "If-Range": same}
@@ -173,14 +172,8 @@ def _receive(address: str, shown: str, target: Path, size: int | None) -> None:
             raise errors.DownloadError(
                 f"{shown} has {total / 1e9:.1f} GB; larger files than {LARGEST / 1e9:g} GB are not fetched"
             )
-        if (free := shutil.disk_usage(target.parent).free) < total - have:
-            need = f"{shown} needs {(total - have) / 1e6:.1f} MB in {target.parent}, where {free / 1e6:.1f} MB are free"
-            raise errors.DiskFull(need, _ROOM)
-        small = True if total < PROGRESS else None
-        bar = hub.utilities().tqdm(
-            total=total, initial=have, unit="B", unit_scale=True, desc=target.stem, disable=small
-        )
-        with bar, target.open("ab" if have else "wb") as file:
+        files.check_free(target.parent, total - have, shown, _ROOM)
+        with hub.progress_bar(total, have, target.stem) as bar, target.open("ab" if have else "wb") as file:
             tag.write_text(_same(answer.headers))
             for piece in answer.iter_raw():
                 if have == 0 and _PAGE.match(piece):
@@ -217,10 +210,6 @@ def _same(headers: Any) -> str:
     """By what the server can tell later whether the file is still the same (``If-Range``); empty if by nothing."""
     tag = str(headers.get("ETag", ""))
     return tag if tag and not tag.startswith("W/") else str(headers.get("Last-Modified", ""))
-
-
-def _length(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def _client() -> Any:

@@ -6,8 +6,9 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
@@ -63,6 +64,15 @@ def sha256_of(path: Path, *, remember: bool = True) -> str:
     return digest
 
 
+def byte_count(size: int | str, name: str) -> int:
+    """Bytes of a size such as ``"5GB"`` (powers of 1000), ``"200MiB"`` (of 1024) or a plain number. Raises ConfigError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(?:([KMGT]?)(I?)B)?", str(size).strip().upper())
+    count = int(float(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2] or " ")) if found else 0
+    if count < 1:
+        raise errors.ConfigError(f"{name}={size!r} is not a size in bytes", "Write it as 5GB or 200MB")
+    return count
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write to a temporary file beside ``path``, then rename: never a half-written file, never a lost good one."""
     with atomic_path(path) as temporary:
@@ -84,6 +94,19 @@ def room(where: object, remedy: str | None = None) -> Iterator[None]:
         raise
 
 
+def check_free(folder: Path, needed: int, what: str, remedy: str) -> None:
+    """Raise DiskFull where ``what`` needs more bytes in the folder than its disk has."""
+    if (free := shutil.disk_usage(folder).free) < needed:
+        raise errors.DiskFull(
+            f"{what} needs {needed / 1e6:.1f} MB in {folder}, where {free / 1e6:.1f} MB are free", remedy
+        )
+
+
+def length(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
 def natural(name: str) -> list[Any]:
     """Sort key under which clip 10 follows clip 9."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
@@ -93,6 +116,14 @@ def ending(path: Path) -> str:
     """How a file's name ends, in lower case: ``.png``, or both endings of what is compressed, ``.nii.gz``."""
     found = path.suffix.lower()
     return "".join(path.suffixes[-2:]).lower() if found == ".gz" else found
+
+
+def files_in(folder: Path, endings: Sequence[str] = ()) -> list[Path]:
+    """The files in a folder, those with these endings or all, in natural order and without hidden ones."""
+    found = (item for item in folder.iterdir() if not endings or ending(item) in endings)
+    return sorted(
+        (item for item in found if item.name[0] != "." and item.is_file()), key=lambda item: natural(item.name)
+    )
 
 
 @contextmanager

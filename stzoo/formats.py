@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 WRAPPERS = ("state_dict", "ema", "model", "model_state_dict", "params_ema", "params", "net", "network")
 """Where training scripts put a state dict; averaged weights come before those they are the average of."""
-PREFIXES = ("module.", "model.", "_orig_mod.")
+PREFIXES = ("module.", "model.", "method.", "_orig_mod.")
+AVERAGES = ("ema_model.", "model_ema.", "ema.")
+"""What stands before the names of a moving average of the weights, in one state dict with the weights."""
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")
 
 
@@ -47,7 +49,7 @@ def read_checkpoint(path: Path, architectures: Iterable[Architecture] = ()) -> d
     A file with an ending of its own is read by the format, of one of these architectures, that knows it. Raises FormatError.
     """
     if not path.is_file():
-        raise errors.FormatError(f"there is no checkpoint file {path}")
+        raise errors.FormatError(f"there is no checkpoint file {path}", "One on the Hub is hf://owner/name/FILE")
     if path.stat().st_size == 0:
         raise errors.FormatError(f"the checkpoint file {path} is empty", "Get it again")
     if path.suffix == ".safetensors":
@@ -155,7 +157,17 @@ def _all_tensors(value: Any) -> bool:
 
 
 def strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Remove what DDP, Lightning and torch.compile put before every name."""
+    """Remove what DDP, Lightning, torch.compile and AveragedModel put before every name, and the latter's counter.
+
+    Of weights and their moving average side by side, the average is taken.
+    """
+    state = {key: value for key, value in state.items() if key.rpartition(".")[2] != "n_averaged"}
+    for average in AVERAGES:
+        averaged = {key.removeprefix(average): value for key, value in state.items() if key.startswith(average)}
+        if averaged:
+            averaged = strip_prefixes(averaged)
+            if averaged.keys() == strip_prefixes({k: v for k, v in state.items() if not k.startswith(average)}).keys():
+                return averaged
     while prefix := next((item for item in PREFIXES if state and all(key.startswith(item) for key in state)), None):
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state

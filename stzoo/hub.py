@@ -104,10 +104,11 @@ def _fetch(wanted: Wanted, sha256: str | None, offline: bool | None) -> Fetched:
             f"With a connection, this gets it again: stzoo pull {wanted.repo_id}",
         )
     if offline:
+        forbidden = constants.is_offline_mode()
         raise damaged or errors.HubOffline(
-            f"{wanted} is not in the cache {wanted.folder} and offline mode forbids asking the Hub",
-            f"Run beforehand, while connected: stzoo pull {wanted.repo_id}"
-            + (", or unset HF_HUB_OFFLINE" if constants.is_offline_mode() else ""),
+            f"{wanted} is not in the cache {wanted.folder}, and "
+            + ("offline mode forbids asking the Hub" if forbidden else "the Hub is not asked here"),
+            f"Run beforehand, while connected: stzoo pull {wanted.repo_id}" + ", or unset HF_HUB_OFFLINE" * forbidden,
         )
     if damaged:
         log.warning("%s. Getting it again", damaged.problem)
@@ -293,7 +294,7 @@ def _download(wanted: Wanted, metadata: HfFileMetadata, blob: Path, expected: st
     digest = ""
     for again in (False, True):  # the second time from zero: what an earlier process left may be the wrong part
         if again or not _transferred_by_xet(wanted, metadata, partial):
-            retrying(lambda: _receive(wanted, metadata, partial), wanted, received=lambda: _size(partial))
+            retrying(lambda: _receive(wanted, metadata, partial), wanted, received=lambda: files.length(partial))
         digest = digest_like(partial, expected)
         if digest == expected:
             partial.replace(blob)
@@ -335,15 +336,11 @@ def _receive(wanted: Wanted, metadata: HfFileMetadata, partial: Path) -> None:
     from huggingface_hub import constants
 
     client, size = utilities(), metadata.size
-    have = _size(partial) if size else 0  # without a size there is no telling whether the rest is still to come
+    have = files.length(partial) if size else 0  # without a size there is no telling whether the rest is still to come
     if size:
         if have >= size:
             return
-        if (free := shutil.disk_usage(partial.parent).free) < size - have:
-            raise errors.DiskFull(
-                f"{wanted} needs {(size - have) / 1e6:.1f} MB in {partial.parent}, where {free / 1e6:.1f} MB are free",
-                _ROOM,
-            )
+        files.check_free(partial.parent, size - have, str(wanted), _ROOM)
     headers = client.build_hf_headers(token=wanted.token) | {"Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -354,9 +351,7 @@ def _receive(wanted: Wanted, metadata: HfFileMetadata, partial: Path) -> None:
             client.hf_raise_for_status(response)
             if response.status_code != 206:
                 have = 0
-            small = True if (size or 0) < PROGRESS else None
-            bar = client.tqdm(total=size, initial=have, unit="B", unit_scale=True, desc=wanted.filename, disable=small)
-            with bar, partial.open("ab" if have else "wb") as file:
+            with progress_bar(size, have, wanted.filename) as bar, partial.open("ab" if have else "wb") as file:
                 for piece in response.iter_bytes():
                     file.write(piece)
                     bar.update(len(piece))
@@ -364,12 +359,14 @@ def _receive(wanted: Wanted, metadata: HfFileMetadata, partial: Path) -> None:
         raise errors.DownloadTruncated(f"the connection ended early while getting {wanted}", _AGAIN) from problem
     except (client.httpx.ConnectError, client.httpx.ConnectTimeout) as problem:
         raise errors.HubUnavailable(f"the server of {wanted} cannot be reached ({problem})", _AGAIN) from problem
-    if size and (have := _size(partial)) < size:
+    if size and (have := files.length(partial)) < size:
         raise errors.DownloadTruncated(f"{have} of {size} bytes of {wanted} arrived", _AGAIN)
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def progress_bar(total: int | None, have: int, name: str) -> Any:
+    """Of a transfer, if it is a large one."""
+    small = True if (total or 0) < PROGRESS else None
+    return utilities().tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=name, disable=small)
 
 
 def utilities() -> Any:

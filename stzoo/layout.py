@@ -1,9 +1,9 @@
 """How a local folder holds examples of a task: one rule, made from the task's columns.
 
-A folder may have the sub-folders ``train``, ``validation`` and ``test``. Inside, a task with one column has one file (or
-folder of frames) for each example; with several columns each has a sub-folder of its own (``image`` or ``images``), and files
-that belong together have the same name but for the ending. ``metadata.csv`` or ``metadata.jsonl`` adds plain values. Instead of files there may
-be parquet files, or tar files in WebDataset format.
+A folder may have the sub-folders ``train``, ``validation`` and ``test`` (``SPLITS`` has other spellings). Inside, a task
+with one column has one file (or folder of frames) for each example; with several columns each has a sub-folder of its own
+(``image`` or ``images``), and files that belong together have the same name but for the ending. ``metadata.csv`` or
+``metadata.jsonl`` adds plain values. Instead of files there may be parquet files, or tar files in WebDataset format.
 """
 
 from __future__ import annotations
@@ -24,14 +24,28 @@ from stzoo.fields import Field
 from stzoo.files import ending, natural
 from stzoo.spec import Task, load_reference
 
-SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
-"""Names of the sub-folders that are splits."""
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "dev"),
+    "test": ("test", "testing"),
+}
+"""Names of the sub-folders that are splits; capitals do not matter."""
 SHARDS = {".parquet": "parquet", ".tar": "webdataset"}
 """Endings of files with many examples, and the loader of ``datasets`` that reads them."""
 METADATA = ("metadata.csv", "metadata.jsonl")
 KEY = "__key__"
 """The column that identifies an example: its path inside the folder."""
-_ABOUT = re.compile(r"(readme|licen[cs]e)(\.(md|txt|rst))?", re.IGNORECASE)
+_ABOUT = re.compile(r"(readme|licen[cs]e)(\.(md|txt|rst))?|thumbs\.db|desktop\.ini|__macosx", re.IGNORECASE)
+"""Files and folders that are no data: about them, or left by a system."""
+
+
+def existing(root: str | Path, example: str) -> Path:
+    """The folder that a named data set is to be read from. Raises DatasetError, with an ``example`` of how it is given, if it is
+    not given or not there."""
+    folder = Path(root).expanduser()
+    if not str(root) or not folder.is_dir():
+        raise DatasetError(f"there is no folder {root}" if str(root) else "the folder is not given", f"Write {example}")
+    return folder
 
 
 @dataclass
@@ -129,10 +143,7 @@ def _found(text: str, task: Task, split: str | None, tolerant: bool) -> Found:
     if root.is_file():
         return _unsplit(_files([root], root.parent, task, tolerant), text, split)
     license = license_in(root)
-    parts = {
-        name: folder for name, names in SPLITS.items() for folder in (root / item for item in names) if folder.is_dir()
-    }
-    if not parts:
+    if not (parts := split_folders(root)):
         found = _unsplit(_folder(root, root, task, tolerant), text, split)
     else:
         wrong = _Wrong(root)
@@ -145,6 +156,12 @@ def _found(text: str, task: Task, split: str | None, tolerant: bool) -> Found:
         found.split = chosen
     found.license = license
     return found
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """The sub-folders that are splits, by the split."""
+    folders = [path for path in _visible(root) if path.is_dir()]
+    return {name: path for name, names in SPLITS.items() for path in folders if path.name.lower() in names}
 
 
 def _unsplit(found: Found, text: str, split: str | None) -> Found:
@@ -206,9 +223,9 @@ def _folder(folder: Path, root: Path, task: Task, tolerant: bool) -> Found:
 
 
 def _place(folder: Path, item: Field) -> Path:
-    """The sub-folder of a column: of its name, or, where there is one, of its plural."""
-    plural = folder / f"{item.name}s"
-    return plural if plural.is_dir() and not (folder / item.name).is_dir() else folder / item.name
+    """The sub-folder of a column: of its name, or, where there is one, of its plural; capitals do not matter."""
+    found = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    return found.get(item.name) or found.get(f"{item.name}s") or folder / item.name
 
 
 def _files(paths: Sequence[Path], root: Path, task: Task, tolerant: bool) -> Found:
@@ -283,7 +300,7 @@ def _described(
         for name, found in values.items():
             heading = "file_name" if len(values) == 1 else f"{name}_file_name"
             if not row.get(heading):
-                raise DatasetError(f"{notes}: row {number} has no {heading!r}")
+                raise DatasetError(f"{notes}: row {number} has no {heading!r}", f"It has {', '.join(map(repr, row))}")
             path = folder / row[heading]
             if path not in found.values():
                 raise DatasetError(f"{notes}: row {number} names {row[heading]}, which is not there as {name}")
@@ -324,8 +341,9 @@ def license_in(root: Path) -> str:
     from huggingface_hub import DatasetCard
 
     try:
-        return license_of(DatasetCard.load(root / "README.md").data)
-    except Exception:  # no README, or one for people only
+        text = (root / "README.md").read_text(encoding="utf-8")
+        return license_of(DatasetCard(text).data) if text.startswith("---") else ""
+    except Exception:  # no README, or a header that is none
         return ""
 
 

@@ -15,10 +15,9 @@ from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qsl
 
 from stzoo import errors, terminal
-from stzoo.fields import complete_values, suggestion
+from stzoo.fields import complete_values, query_options, suggestion
 from stzoo.hooks import one_line
 from stzoo.predictor import batched
 from stzoo.requirements import Requirements
@@ -100,7 +99,7 @@ def measure_one(
     task: Task, outputs: Mapping[str, Any], truth: Mapping[str, Any], requirements: Requirements = NO_REQUIREMENTS
 ) -> tuple[dict[str, Summary], dict[str, str]]:
     """The metrics of one prediction, the same numbers that :func:`measure` and :func:`summarise` give for one example; and
-    those that need a missing package, with its remedy.
+    why others have none: a missing package, with its remedy, or one example is not enough for them (NaN).
 
     Metrics that are optional, and those of outputs that ``truth`` does not have, are left out. ``requirements``: the network's.
     """
@@ -109,7 +108,11 @@ def measure_one(
     if not judged:
         return {}, {}
     functions, missing = metric_functions(task, [item.name for item in judged], requirements)
-    return summarise([Row(0, "", *_judged(functions, outputs, truth))], task) if functions else {}, missing
+    found = summarise([Row(0, "", *_judged(functions, outputs, truth))], task) if functions else {}
+    undefined = {
+        name: "it has no value for this one example (NaN)" for name, item in found.items() if math.isnan(item.value)
+    }
+    return {name: item for name, item in found.items() if name not in undefined}, missing | undefined
 
 
 def _judged(
@@ -183,12 +186,7 @@ def _with_options(compute: Callable[..., Any], name: str, requirements: Requirem
     base, mark, query = name.partition("?")
     if not mark:
         return compute
-    try:
-        given = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True))
-    except ValueError:
-        raise errors.ConfigError(
-            f"the options of {name!r} cannot be read", "Write them as NAME?option=value&option=value"
-        ) from None
+    given = query_options(query, name, errors.ConfigError)
     return partial(compute, **complete_values(declared, given, f"the metric {base!r}"))
 
 

@@ -40,9 +40,9 @@ class Origin:
 
 def origin_of(
     name: PathLike,
-    revision: str | None,
-    weights: PathLike | None,
-    offline: bool | None,
+    revision: str | None = None,
+    weights: PathLike | None = None,
+    offline: bool | None = None,
     locked: Mapping[str, Any] = MappingProxyType({}),
 ) -> Origin:
     """The origin of what ``stzoo.load`` takes; ``locked``: its entry in a lock file. Raises UnknownModel and what fetching
@@ -75,8 +75,10 @@ def _zoo_origin(model: Model, revision: str | None, path: PathLike | None, offli
     def locate() -> Located:
         record = model.weights
         if record is None:
+            given = "".join(f", {key}={value!r}" for key, value in model.config.items())
             raise errors.WeightsUnavailable(
-                f"model {model.name!r} has no weights yet", f"stzoo.create({model.architecture!r}) builds it untrained"
+                f"model {model.name!r} has no weights yet",
+                f"stzoo.create({model.architecture!r}{given}) builds it untrained",
             )
         if revision is not None:  # another revision is another file: the spec's hash does not apply
             fetched = fetch_weights(record.repo, record.filename, revision=revision, offline=offline)
@@ -131,9 +133,10 @@ def read_config(path: Path, name: str) -> dict[str, Any]:
     """What ``config.json`` says of the model ``name``, the name of its weights file filled in. Raises ConfigError."""
     try:
         entry = json.loads(path.read_text())["stzoo"]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as problem:
+    except (ValueError, KeyError, TypeError) as problem:
         raise errors.ConfigError(
-            f"{name}: config.json does not describe a stzoo model ({problem!r})", "Was it written by Predictor.save?"
+            f"{name}: config.json describes no stzoo model",
+            "Give what Predictor.save wrote; stzoo import reads the files of other libraries",
         ) from problem
     if (
         not isinstance(entry, dict)

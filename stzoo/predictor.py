@@ -1,4 +1,4 @@
-"""What ``load`` returns, and what ``predict`` returns."""
+"""What ``load`` returns: a network with the steps of its predictions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from stzoo import errors
 from stzoo.fields import WINDOW, Field, Image, complete_values
-from stzoo.files import ending
 from stzoo.lineage import portable
 from stzoo.origins import CONFIG_FILE, FORMAT_VERSION, WEIGHTS_FILE
+from stzoo.prediction import Prediction
 from stzoo.requirements import Requirements
 from stzoo.spec import Architecture, Model, Task, load_reference
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from PIL.Image import Image as PILImage
     from torch import nn
 
     from stzoo import Published, Recipe
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Values = dict[str, Any]
 
-SHARD_SIZE = 5_000_000_000
-"""Bytes above which weights are split into several files."""
+SHARD_SIZE = "5GB"
+"""The size above which weights are split into several files."""
 
 
 def _left_out(item: Field, values: Mapping[str, Any]) -> bool:
@@ -47,6 +46,8 @@ class Pipeline:
 
     raw = False
     """Whether :meth:`forward` gets what :meth:`preprocess` gave as it is, a list with one value for each item; otherwise as tensors."""
+    padded = True
+    """Whether pictures are padded up to the multiple that the network asks for before, and outputs cut back after; not if ``raw``."""
 
     def __init__(self, task: Task, requirements: Requirements) -> None:
         self.task = task
@@ -63,8 +64,10 @@ class Pipeline:
         return inputs, {item.name: row[item.name] for item in truth}
 
     def preprocess(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Arrays of one item as the network takes them: pictures padded up to the multiple it asks for. What is neither
-        array nor number reaches :meth:`forward` as a list with one value for each item."""
+        """Arrays of one item as the network takes them (``padded``). What is neither array nor number reaches :meth:`forward`
+        as a list with one value for each item."""
+        if self.raw or not self.padded:
+            return dict(values)
         from stzoo.media import pad_to_multiple
 
         needs = self.requirements
@@ -105,6 +108,8 @@ class Pipeline:
 
     def postprocess(self, outputs: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> dict[str, Any]:
         """Outputs of one item, the padding cut off again (scaled, where a network enlarges)."""
+        if self.raw or not self.padded:
+            return dict(outputs)
         from stzoo.media import crop_like
 
         reference = next(iter(values.values()))
@@ -136,96 +141,6 @@ class Partial(NamedTuple):
     """How much of the work is done, from 0 to 1."""
     note: str = ""
     """One line about that for people."""
-
-
-class Prediction(Mapping[str, Any]):
-    """Named outputs of one item: ``prediction["video"]`` or ``prediction.video``; NumPy arrays."""
-
-    def __init__(
-        self, task: Task, inputs: Values, outputs: Values, seconds: float, share: float = 1.0, note: str = ""
-    ) -> None:
-        self.task = task
-        self.inputs = inputs
-        self.outputs = outputs
-        self.seconds = seconds
-        """Wall time of the forward pass, divided by the batch size."""
-        self.share = share
-        """How much of the work was done when it was made; less than 1 for all but the last of :meth:`Predictor.watch`."""
-        self.note = note
-        """One line about that for people."""
-
-    def __getitem__(self, name: str) -> Any:
-        return self.outputs[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.outputs)
-
-    def __len__(self) -> int:
-        return len(self.outputs)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.__dict__["outputs"][name]
-        except KeyError:
-            raise AttributeError(
-                f"this prediction has no {name!r}, it has {', '.join(self.__dict__.get('outputs', ()))}"
-            ) from None
-
-    def __repr__(self) -> str:
-        shapes = ", ".join(f"{name}: {getattr(value, 'shape', value)}" for name, value in self.outputs.items())
-        return f"Prediction({shapes}; {self.seconds:.3f} s)"
-
-    def save(self, path: str | Path, output: str | None = None, **options: Any) -> Path:
-        """Write one output (default: the first) in the format that the ending names; returns the path.
-
-        ``.png`` of a clip is a strip of its frames. ``options`` go to the field's ``write`` (``fps``, ``scale`` …).
-        Raises MediaError for an ending the field does not know, listing those it does.
-        """
-        path = Path(path)
-        written = next((item for item in self.task.outputs if output in (None, item.name)), None)
-        if written is None:
-            raise errors.InputError(f"this prediction has no output {output!r}", f"It has {', '.join(self.outputs)}")
-        if written.name not in self.outputs:
-            raise errors.InputError(f"{written.name} was not asked for", "Set the option that asks for it")
-        check_target(written, path)
-        declared = {option.name: option for option in written.writing}
-        settings = complete_values(declared, options, f"output {written.name!r}", errors.InputError)
-        written.write(self.outputs[written.name], path, **settings, **self.view(written))
-        return path
-
-    def view(self, written: Field) -> dict[str, Any]:
-        """The input that shows the same view as an output, as its ``write`` takes it; empty where the output names none."""
-        name = getattr(written, "picture", "")
-        return {"picture": self.inputs[name]} if name in self.inputs else {}
-
-    def figure(self, truth: Mapping[str, Any] | None = None) -> PILImage:
-        """Inputs and outputs as labelled rows of pictures; with ``truth``, that and where it differs below."""
-        from stzoo import media
-
-        rows = [
-            (f"input {item.name}" if truth is None else "input", item.preview(self.inputs[item.name]))
-            for item in self.task.inputs
-            if item.name in self.inputs
-        ]
-        for item in self.task.outputs:
-            if item.name not in self.outputs:
-                continue
-            if truth is not None and item.name in truth:
-                rows.append(("truth", item.preview(truth[item.name])))
-            rows.append(("prediction", item.preview(self.outputs[item.name])))
-            if truth is not None and item.name in truth:
-                error = item.error(self.outputs[item.name], truth[item.name])
-                rows += [("error", error)] if error else []
-        return media.labelled_rows(rows)
-
-    def show(self) -> None:
-        """Open the picture in the system's viewer."""
-        self.figure().show()
-
-    def _repr_png_(self) -> bytes:
-        from stzoo import media
-
-        return media.png_bytes(self.figure())
 
 
 @dataclass
@@ -330,16 +245,17 @@ class Predictor:
         alone = isinstance(self.task.inputs[0], Image)
         window, shared = (1, 0) if alone else tiling.frames_at_once(self.requirements, self._options(options))
 
-        def some(clip: list[np.ndarray]) -> dict[str, torch.Tensor]:
+        def some(clip: list[np.ndarray]) -> dict[str, Any]:
             import torch
 
             if alone:
-                return {output: torch.from_numpy(self.predict(clip[0], **options)[output][None])}
+                return {output: [self.predict(clip[0], **options)[output]]}
             done = self.predict(stacked(clip, name), **options | {WINDOW.name: 0})
             return {output: torch.from_numpy(done[output])}
 
         pictures = media.frames_of(frames, name, self.requirements.channels)
-        return (frame[output].numpy() for frame in tiling.windows(some, pictures, window, shared))
+        found = (frame[output] for frame in tiling.windows(some, pictures, window, shared))
+        return found if alone else (frame.numpy() for frame in found)
 
     def streams(self, options: Mapping[str, Any]) -> bool:
         """Whether :meth:`stream` can be used with these options. Raises InputError if they are wrong."""
@@ -429,17 +345,21 @@ class Predictor:
 
     # --- keep ---------------------------------------------------------------------------------------------------------
 
-    def save(self, folder: str | Path, dtype: torch.dtype | None = None, *, max_shard_size: int = SHARD_SIZE) -> Path:
+    def save(
+        self, folder: str | Path, dtype: torch.dtype | None = None, *, max_shard_size: int | str = SHARD_SIZE
+    ) -> Path:
         """Write ``model.safetensors``, ``config.json`` and a card; ``stzoo.load(folder)`` reads them. Returns the folder.
 
-        Weights of more than ``max_shard_size`` bytes go to several files and an index. A card somebody wrote is kept.
+        Weights of more than ``max_shard_size`` (bytes, or as ``"200MB"``) go to several files and an index. A card somebody
+        wrote is kept.
         """
         from stzoo import cards, files, weights
 
+        largest = files.byte_count(max_shard_size, "max_shard_size")
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         notes = {"stzoo": self.architecture.name}
-        stored = weights.save_tensors(self.module, folder / WEIGHTS_FILE, notes, dtype, max_shard_size)
+        stored = weights.save_tensors(self.module, folder / WEIGHTS_FILE, notes, dtype, largest)
         entry = self.extra | {
             "format_version": FORMAT_VERSION,
             "name": self.spec.name if self.spec else portable(self.report.name),
@@ -483,14 +403,6 @@ def tensor_of(module: nn.Module) -> torch.Tensor:
 
     tensors = itertools.chain(module.parameters(), module.buffers())
     return next((item for item in tensors if item.is_floating_point()), torch.empty(0))
-
-
-def check_target(field: Field, path: Path) -> None:
-    """Raise MediaError if an output of this kind cannot be written to ``path``: its ending, its folder."""
-    if ending(path) not in field.suffixes:
-        raise errors.MediaError(f"cannot write {field.name} as {path.name!r}", f"Endings: {', '.join(field.suffixes)}")
-    if not path.parent.is_dir():
-        raise errors.MediaError(f"there is no folder {path.parent} to write {path.name} into", "Create it first")
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from stzoo import api, cards, errors, files, upload
 from stzoo.lineage import source_text
-from stzoo.origins import CONFIG_FILE, FORMAT_VERSION, read_config
+from stzoo.origins import CONFIG_FILE, FORMAT_VERSION, WEIGHTS_FILE, read_config
 from stzoo.predictor import SHARD_SIZE, Predictor
 from stzoo.registry import as_plain, catalogue, registry
 from stzoo.spec import Model, Weights, forbids_commercial_use
@@ -61,7 +61,7 @@ def publish(
     message: str | None = None,
     license: str | None = None,
     name: str | None = None,
-    max_shard_size: int = SHARD_SIZE,
+    max_shard_size: int | str = SHARD_SIZE,
 ) -> Published:
     """Publish a model to the Hugging Face Hub: weights, config, card, picture and recorded results in one commit.
 
@@ -78,7 +78,7 @@ def publish(
         message: of the commit.
         license: of the weights, where none is known; it may not allow what the licence of the base model forbids.
         name: title of the card; default: the repo's name.
-        max_shard_size: bytes above which the weights are split into several files.
+        max_shard_size: what the weights are split into several files above: bytes, or as ``"200MB"``.
 
     Raises:
         LicenseError: no licence is known, or it conflicts with that of the base model.
@@ -86,12 +86,13 @@ def publish(
         InputError: ``source`` is not a model. WeightsError: it does not pass ``verify``.
         DiskFull: no room for the copy.
     """
+    largest = files.byte_count(max_shard_size, "max_shard_size")
     to = upload.destination(repo_id, private=private, create_pr=create_pr, revision=revision, tag=tag)
     with _workplace() as work:
-        folder = source.save(work / "saved", max_shard_size=max_shard_size) if isinstance(source, Predictor) else source
+        folder = source.save(work / "saved", max_shard_size=largest) if isinstance(source, Predictor) else source
         found = Source.open(Path(folder).expanduser())
         title = name or repo_id.split("/")[1]
-        staged = found.stage(work / "staged", title, repo_id, found.license(license), max_shard_size)
+        staged = found.stage(work / "staged", title, repo_id, found.license(license), largest)
         return _send(staged, to, message or f"Publish {title} with stzoo", work / "cache")
 
 
@@ -243,16 +244,16 @@ class Source:
         return target
 
     def _stage_weights(self, target: Path, entry: dict[str, Any], max_shard_size: int) -> None:
-        """Link the files, or split what is too large; ``entry`` is told."""
+        """Link the files, or split anew where one is too large; ``entry`` is told."""
         from stzoo import tensorfile, weights
 
-        stored = self.folder / entry["weights"]
-        if weights.shards(stored) or stored.stat().st_size <= max_shard_size:
-            for path in _weight_files(self.folder, entry["weights"]):
+        stored = _weight_files(self.folder, entry["weights"])
+        if all(tensorfile.size(path) <= max_shard_size for path in stored if path.suffix == ".safetensors"):
+            for path in stored:
                 _link(target / path.name, path)
         else:
-            tensors, metadata = tensorfile.read(stored)
-            written = weights.write_tensors(tensors, target / stored.name, metadata, max_shard_size)
+            tensors, metadata = weights.read(stored[0])
+            written = weights.write_tensors(tensors, target / WEIGHTS_FILE, metadata, max_shard_size)
             entry |= {"weights": written.path.name, "sha256": written.sha256}
 
 
@@ -267,9 +268,15 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _weight_files(folder: Path, name: str) -> list[Path]:
+    """The file, or the index and what it names. Raises WeightsUnavailable."""
     from stzoo.weights import shards
 
-    return [folder / name, *(folder / shard for shard in shards(folder / name))]
+    stored = folder / name
+    paths = [stored, *(folder / shard for shard in (shards(stored) if stored.is_file() else ()))]
+    for path in paths:
+        if not path.is_file():
+            raise errors.WeightsUnavailable(f"{path} is missing", "Save the model again")
+    return paths
 
 
 def _link(target: Path, path: Path) -> None:

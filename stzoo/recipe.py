@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -107,16 +108,19 @@ class Recipe:
         """Optimizers with their schedules for one stage; every schedule is stepped once per optimizer step."""
         raise TypeError(f"{type(self).__name__} must define optimizers()")
 
+    def lr_factor(self, name: str) -> float:
+        """The factor of the learning rate of the parameter of this name: what the run says of it, or 1."""
+        return factor_of(name, self.lr_scale)
+
     def groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """The trainable parameters as an optimizer takes them: one group for each learning rate.
+        """The trainable parameters as an optimizer takes them: one group for each learning rate (:meth:`lr_factor`).
 
         Raises ConfigError if nothing is left to train.
         """
         groups: dict[float, list[Any]] = {}
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
-                scale = next((factor for pattern, factor in self.lr_scale.items() if fnmatchcase(name, pattern)), 1.0)
-                groups.setdefault(scale, []).append(parameter)
+                groups.setdefault(self.lr_factor(name), []).append(parameter)
         if not groups:
             raise ConfigError("every parameter is frozen", "Freeze fewer of them")
         return [{"params": parameters, "lr": lr * scale} for scale, parameters in groups.items()]
@@ -156,6 +160,28 @@ class Recipe:
         For a ``closed_form`` recipe, a few samples as :meth:`fit` takes them.
         """
         raise TypeError(f"{type(self).__name__} must define sample_batch()")
+
+
+def factor_of(name: str, factors: Mapping[str, float], default: float = 1.0) -> float:
+    """The first of the factors whose pattern (with ``*``) is that of a parameter's name."""
+    return next((factor for pattern, factor in factors.items() if fnmatchcase(name, pattern)), default)
+
+
+def lr_schedule(schedule: str, total_steps: int, warmup: float = 0.0) -> Callable[[int], float]:
+    """The factor of the learning rate by step, for ``LambdaLR``.
+
+    It rises linearly over the share ``warmup`` of all steps, and is times 1 ("constant"), half a cosine to nothing ("cosine")
+    or the 0.9th power of what is left of the steps ("poly").
+    """
+    warm = round(warmup * total_steps)
+
+    def rate(step: int) -> float:
+        rising, done = min(1.0, (step + 1) / (warm + 1)), min(1.0, step / max(total_steps, 1))
+        if schedule == "cosine":
+            return rising * (1 + math.cos(math.pi * done)) / 2
+        return rising * (1 - done) ** 0.9 if schedule == "poly" else rising
+
+    return rate
 
 
 class Kept(Sequence[Any]):

@@ -186,6 +186,8 @@ class Registry:
         if kind is Model:
             names += [known.name for known in self.not_installed]
         remedy = suggestion(name, names)
+        if kind is Model and name.count("/") == 1:
+            remedy = "Models of the zoo are meant here. A Hub repo is for load, pull, predict, evaluate and verify"
         if absent := [
             f"{plugin.name} ({plugin.status})" for plugin in self.plugins if plugin.status in ("failed", "slow")
         ]:

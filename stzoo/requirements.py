@@ -120,7 +120,7 @@ class Requirements(Record):
         if self.native_size:
             parts.append(f"made for {self.native}")
         parts.append(
-            f"any size from {_count(self.minimum, 'pixel')}"
+            f"any size from {_count(self.minimum, 'voxel' if len(self.native_size or ()) > 2 else 'pixel')}"
             + (f", padded to multiples of {self.multiple}" if self.multiple > 1 else "")
         )
         parts.append(f"which becomes {self.scale} times larger" if self.scale > 1 else "")

@@ -27,8 +27,9 @@ _FILES = {
 def new_plugin(name: str, task: str, folder: str | Path = ".") -> Path:
     """Write a plugin called ``name`` for ``task`` to the new folder ``folder/name``; returns that.
 
-    It can be installed as it is (``pip install -e``), has one untrained model and passes the conformance tests
-    (``pytest``).
+    It can be installed as it is (``pip install -e``) and has one untrained model. Where the task's networks take pictures and
+    give pictures, it passes the conformance tests (``pytest``); elsewhere it does when its network is what the task's pipeline
+    calls, which the network's file names.
 
     Raises:
         UnknownTask: no installed plugin declares the task.
@@ -72,7 +73,8 @@ def _values(name: str, task: Task) -> dict[str, str]:
         plugin for plugin in registry().plugins if any(item.name == task.name for item in plugin.specs.get("tasks", ()))
     )
     required = (f"stzoo>={__version__}", *([owner.distribution] if owner.distribution else []))
-    first, several = task.inputs[0].name, len(task.outputs) > 1
+    outputs = [item for item in task.outputs if not item.optional]
+    first, several = task.inputs[0].name, len(outputs) > 1
     return {
         "name": name,
         "module": f"stzoo_{name.replace('-', '_')}",
@@ -81,12 +83,13 @@ def _values(name: str, task: Task) -> dict[str, str]:
         "task": task.name,
         "api": str(PLUGIN_API),
         "description": task.description or task.name,
-        "arguments": ", ".join(f"{item.name}: Tensor" for item in task.inputs),
+        "pipeline": task.pipeline,
+        "arguments": ", ".join(f"{item.name}: Tensor{' | None = None' * item.optional}" for item in task.inputs),
         "first": first,
         "inputs": _described(task.inputs),
-        "outputs": _described(task.outputs),
+        "outputs": _described(outputs),
         "returned": "tuple[Tensor, ...]" if several else "Tensor",
-        "result": f"({', '.join(['result'] * len(task.outputs))})" if several else "result",
+        "result": f"({', '.join(['result'] * len(outputs))})" if several else "result",
     }
 
 

@@ -16,7 +16,7 @@ from stzoo.fields import Field, Number
 from stzoo.spec import Task
 
 if TYPE_CHECKING:
-    from stzoo.predictor import Prediction
+    from stzoo.prediction import Prediction
 
 Row = dict[str, Any]
 """A line of a table."""

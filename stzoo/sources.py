@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 from stzoo import errors, layout
-from stzoo.fields import complete_values
+from stzoo.fields import complete_values, query_options
+from stzoo.hooks import one_line
 from stzoo.spec import Dataset, Task, load_reference
 
 Source = str | os.PathLike[str] | Sequence[Mapping[str, Any]]
@@ -45,6 +45,8 @@ def find_rows(
     if not isinstance(source, (str, os.PathLike)):
         return _given(source, split), {}
     text, options = (str(source), {}) if isinstance(source, os.PathLike) else parse_source(source)
+    if not text:
+        raise errors.DatasetError("the name of the data is empty", "Give a name, a path, or owner/name on the Hub")
     if layout.is_local(text):
         return _local(text, task, split, streaming, tolerant, options), options
     if _HUB_ID.match(text):
@@ -58,13 +60,7 @@ def parse_source(source: str) -> tuple[str, dict[str, str]]:
     name, mark, query = source.rpartition("?")
     if not mark or "=" not in query:
         return source, {}
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True)
-    except ValueError:
-        raise errors.DatasetError(
-            f"the options of {source!r} cannot be read", "Write them as NAME?option=value&option=value"
-        ) from None
-    return name, dict(pairs)
+    return name, query_options(query, source, errors.DatasetError)
 
 
 def _given(source: Any, split: str | None) -> Opened:
@@ -86,6 +82,10 @@ def _given(source: Any, split: str | None) -> Opened:
 def _named(name: str, task: Task, split: str | None, options: dict[str, str]) -> Opened:
     from stzoo.registry import registry
 
+    if "://" in name:
+        raise errors.DatasetError(
+            f"{name} is an address, and data are not read from addresses", "Download it; a Hub data set is owner/name"
+        )
     try:
         spec = registry().get(Dataset, name)
     except errors.UnknownDataset as problem:
@@ -197,12 +197,6 @@ def _calling(name: str, function: Any, *arguments: Any, **keywords: Any) -> Any:
             ) from problem
         cause = problem.__cause__ if kind == "DatasetGenerationError" and problem.__cause__ else problem
         raise errors.DatasetError(f"{name} cannot be opened ({one_line(cause)})") from problem
-
-
-def one_line(problem: BaseException) -> str:
-    """An exception in one line."""
-    text = next(iter(str(problem).strip().splitlines()), "")
-    return f"{type(problem).__name__}: {text}"[:300]
 
 
 def accepted(task: Task) -> list[str]:

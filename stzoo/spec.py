@@ -284,6 +284,7 @@ class Model(_Spec):
     dtypes: tuple[str, ...] = ("float32",)
     """Precisions whose outputs were checked against float32."""
     parameters: int | None = None
+    """0 also says of a model without weights that it needs none: what it learns, it learns while it predicts."""
     flops: int | None = None
     """Multiply-adds of one forward pass at batch size 1 and the native size."""
     fingerprint: Mapping[str, Any] | None = None

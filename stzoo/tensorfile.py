@@ -50,11 +50,10 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
     try:
         with safe_open(path, framework="pt") as file:  # checks the header, every offset and the file's size
-            metadata = file.metadata() or {}
             with path.open("rb") as raw:
                 length = int.from_bytes(raw.read(8), "little")
                 header = json.loads(raw.read(length))
-            header.pop("__metadata__", None)
+            metadata = header.pop("__metadata__", {})  # in its order: the library's is random
             start = 8 + length
             if start % 8 or any(entry["dtype"] not in _DTYPES for entry in header.values()):
                 return {key: file.get_tensor(key) for key in header}, metadata
@@ -74,6 +73,12 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         unaligned = (start + begin) % ALIGNMENT and end - begin <= _SMALL
         tensors[key] = tensor.clone() if unaligned else tensor
     return tensors, metadata
+
+
+def size(path: Path) -> int:
+    """Bytes of the tensors in a safetensors file."""
+    with path.open("rb") as file:
+        return path.stat().st_size - 8 - int.from_bytes(file.read(8), "little")
 
 
 def write(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str]) -> None:

@@ -53,7 +53,7 @@ def settings(needs: Requirements, given: Mapping[str, Any], *size: int) -> tuple
     tile, overlap = given.get("tile"), given.get("overlap")
     if needs.reach is None:
         if tile:
-            raise InputError(f"tile={tile}: this model needs a picture as a whole", "Leave the tile out")
+            raise InputError(f"tile={tile}: this model needs what it is given as a whole", "Leave the tile out")
         return 0, 0
     overlap = _up(overlap_for(needs.reach) if overlap is None else overlap, needs.multiple)
     if tile is None:

@@ -168,15 +168,21 @@ def assign(module: nn.Module, path: Path, name: str, dtype: torch.dtype | None =
     Raises:
         WeightsMismatch: listing missing and unexpected tensors, wrong shapes and wrong dtypes.
     """
-    tensors: dict[str, torch.Tensor] = {}
-    metadata: dict[str, str] = {}
-    for file in [path.parent / shard for shard in shards(path)] or [path]:
-        read, notes = tensorfile.read(file)
-        tensors |= read
-        metadata |= notes
+    tensors, metadata = read(path)
     for alias, stored in json.loads(metadata.get(_ALIASES, "{}")).items():
         tensors[alias] = tensors[stored]
     return assign_tensors(module, tensors, name, dtype)
+
+
+def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata as :func:`stzoo.tensorfile.read` gives them, of a file or of all that an index names."""
+    tensors: dict[str, torch.Tensor] = {}
+    metadata: dict[str, str] = {}
+    for file in [path.parent / shard for shard in shards(path)] or [path]:
+        some, notes = tensorfile.read(file)
+        tensors |= some
+        metadata |= notes
+    return tensors, metadata
 
 
 def assign_tensors(

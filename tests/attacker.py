@@ -21,15 +21,13 @@ from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
-from browser import Demo
+from browser import PATIENCE, Demo
 
 from stzoo import media
 from stzoo.requirements import Requirements
 
 ENDPOINT = "predict_tau_mmnist"
 MEGABYTE = 2**20
-PATIENCE = 60
-"""Seconds within which every request must be answered."""
 SECRET = "kept-" + secrets.token_hex(8)
 
 

@@ -1,6 +1,6 @@
 """What the tests of the demo share: a running `stzoo demo`, and a real Chromium that looks at it.
 
-Screenshots go to the folder in the environment variable SCREENSHOTS, else to a temporary one.
+Screenshots go to the folder in the environment variable SCREENSHOTS; without it, none are taken.
 
 PYTEST_DONT_REWRITE: there are no assertions here.
 """
@@ -8,6 +8,7 @@ PYTEST_DONT_REWRITE: there are no assertions here.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -36,6 +37,32 @@ FLAGS = (
 )
 
 
+PATIENCE = 60
+"""Seconds that anything may take on a busy machine."""
+
+
+PALE = """() => {
+    const numbers = colour => colour.match(/[0-9.]+/g).map(Number)
+    const light = ([...colour]) => [0.2126, 0.7152, 0.0722].reduce((sum, share, part) => {
+        const value = colour[part] / 255
+        return sum + share * (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
+    }, 0)
+    const paper = element => {
+        const own = numbers(getComputedStyle(element).backgroundColor)
+        return own.length === 3 || own[3] === 1 ? own : paper(element.parentElement)
+    }
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), found = new Set()
+    while (texts.nextNode()) {
+        const text = texts.currentNode.textContent.trim(), element = texts.currentNode.parentElement
+        if (!text || !element.checkVisibility({visibilityProperty: true}) || element.closest("script, style, .cm-line, code")) continue
+        const lights = [getComputedStyle(element).color, null].map(ink => light(ink ? numbers(ink) : paper(element)))
+        if ((Math.max(...lights) + 0.05) / (Math.min(...lights) + 0.05) < 4.5) found.add(text.slice(0, 30))
+    }
+    return [...found]
+}"""
+"""Texts whose contrast with what is behind them is under 4.5, WCAG's AA. (Code is darkened by a filter, which counts for nothing here.)"""
+
+
 class Demo:
     """A running `stzoo demo` in a process and a folder of its own; ``with Demo(folder) as demo`` waits until it answers.
 
@@ -55,6 +82,7 @@ class Demo:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
+        self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=PATIENCE)
         work = self.folder / "work"
         work.mkdir(parents=True)
         proxy = f"http://127.0.0.1:{self._proxy.getsockname()[1]}"
@@ -83,12 +111,13 @@ class Demo:
             self.process.kill()
             self.process.wait()
         self._proxy.close()
+        self.http.close()
 
     def _wait(self) -> None:
-        until = time.monotonic() + 180
+        until = time.monotonic() + 5 * PATIENCE
         while time.monotonic() < until and self.process.poll() is None:
             try:
-                if httpx.get(self.url, trust_env=False, timeout=20).status_code == 200:
+                if self.http.get("/").status_code == 200:
                     return
             except httpx.TransportError:
                 time.sleep(0.1)
@@ -110,7 +139,7 @@ class Demo:
         """Whether it still runs and answers."""
         if self.process.poll() is not None:
             return False
-        return httpx.get(f"{self.url}/gradio_api/queue/status", trust_env=False, timeout=30).status_code == 200
+        return self.http.get("/gradio_api/queue/status").status_code == 200
 
     def memory(self) -> int:
         """Bytes in memory, of the process and its children."""
@@ -119,7 +148,7 @@ class Demo:
 
     def functions(self) -> dict[str, dict[str, Any]]:
         """The named endpoints that predict: name -> its entry in the app's configuration."""
-        found = httpx.get(f"{self.url}/config", trust_env=False, timeout=30).json()["dependencies"]
+        found = self.http.get("/config").json()["dependencies"]
         return {item["api_name"]: item for item in found if str(item["api_name"]).startswith("predict_")}
 
 
@@ -129,7 +158,6 @@ class Visit:
 
     page: Any
     demo: Demo
-    screenshots: Path
     requests: list[str] = field(default_factory=list)
     """Addresses the page asked for."""
     problems: list[str] = field(default_factory=list)
@@ -138,13 +166,27 @@ class Visit:
     def open(self, path: str = "/") -> None:
         """Go to a page of the demo and wait until it is drawn."""
         self.page.goto(self.demo.url + path, wait_until="load")
-        self.page.locator(".gradio-container h1, .gradio-container h2").first.wait_for(timeout=20_000)
+        self.page.locator(".gradio-container h1, .gradio-container h2").first.wait_for()
 
-    def screenshot(self, name: str, whole: bool = False) -> Path:
+    def button(self, name: str) -> Any:
+        return self.page.get_by_role("button", name=name, exact=True, include_hidden=True)
+
+    @property
+    def examples(self) -> Any:
+        """The buttons of examples."""
+        return self.page.get_by_role("button", name=re.compile("first test example|Synthetic test pattern"))
+
+    def predict(self) -> Any:
+        """Press Predict, and wait for what a page says under the outputs; of a first prediction."""
+        self.button("Predict").click()
+        facts = self.page.get_by_text("sha256").first
+        facts.wait_for()
+        return facts
+
+    def screenshot(self, name: str, whole: bool = False) -> None:
         """Take a picture of what is on the screen, or of the ``whole`` page."""
-        path = self.screenshots / f"{name}.png"
-        self.page.screenshot(path=path, full_page=whole)
-        return path
+        if folder := os.environ.get("SCREENSHOTS"):
+            self.page.screenshot(path=Path(folder, f"{name}.png"), full_page=whole)
 
     @property
     def strangers(self) -> list[str]:
@@ -172,47 +214,41 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A browser for the tests of one file: its API takes the thread's event loop, and two cannot have it."""
+    """A browser for the tests of one file, which share its cache: its API takes the thread's event loop, and two cannot have it."""
     api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     if not CHROMIUM:
         pytest.skip("Chromium is not installed: apt-get install chromium")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        yield browser
+        context = browser.new_context()
+        context.set_default_timeout(PATIENCE * 1000)
+        yield context
         browser.close()
 
 
-@pytest.fixture(scope="session")
-def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not (chosen := os.environ.get("SCREENSHOTS")):
-        return tmp_path_factory.mktemp("screenshots")
-    folder = Path(chosen)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 @pytest.fixture
-def visit(chromium: Any, demo: Demo, screenshots: Path) -> Iterator[Open]:
-    contexts = []
+def visit(chromium: Any, demo: Demo) -> Iterator[Open]:
+    """Opens tabs. In the end, nothing must have gone wrong in them, and no other host have been asked, not by the server either."""
+    tabs: list[Visit] = []
 
     def make(width: int = 1280, height: int = 900, dark: bool = False, of: Demo = demo) -> Visit:
-        context = chromium.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme="dark" if dark else "light",
-            reduced_motion="reduce",
-        )
-        contexts.append(context)
-        tab = Visit(context.new_page(), of, screenshots)
-        tab.page.set_default_timeout(20_000)
+        tab = Visit(chromium.new_page(), of)
+        tabs.append(tab)
+        tab.page.set_viewport_size({"width": width, "height": height})
+        tab.page.emulate_media(color_scheme="dark" if dark else "light", reduced_motion="reduce")
         tab.page.on("request", lambda request: tab.requests.append(request.url))
         tab.page.on("websocket", lambda opened: tab.requests.append(opened.url))
         tab.page.on("pageerror", lambda problem: tab.problems.append(str(problem)))
-        tab.page.on("console", lambda said: _is_problem(said) and tab.problems.append(said.text))
+        tab.page.on("console", lambda said: tab.problems.extend([said.text] * _is_problem(said)))
         tab.page.on(
-            "response", lambda answer: answer.status >= 400 and tab.problems.append(f"{answer.status} {answer.url}")
+            "response", lambda answer: tab.problems.extend([f"{answer.status} {answer.url}"] * (answer.status >= 400))
         )
         return tab
 
     yield make
-    for context in contexts:
-        context.close()
+    found = [item for tab in tabs for item in (*tab.problems, *tab.strangers, *tab.demo.outside)]
+    found += ["a tab asked for nothing" for tab in tabs if not tab.requests]
+    for tab in tabs:
+        tab.page.close()
+    if found:
+        pytest.fail("\n".join(found))

@@ -126,5 +126,5 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_python(words: Sequence[object], **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *map(str, words)]
     return subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | environment, timeout=120, check=False
+        command, capture_output=True, text=True, env=os.environ | environment, timeout=600, check=False
     )

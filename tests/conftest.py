@@ -8,10 +8,14 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import wheels
 from hubserver import HubServer
+
+if TYPE_CHECKING:
+    from mortal import Server
 
 # Set before anything is imported: huggingface_hub and torch read their settings once.
 _home = tempfile.TemporaryDirectory(prefix="stzoo-tests-")
@@ -42,8 +46,20 @@ def hub(server: HubServer) -> HubServer:
 
 
 @pytest.fixture(scope="session")
+def forks() -> Iterator[Server]:
+    """Runs commands in processes of their own, which need no time to begin."""
+    from mortal import Server
+
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Source distributions of everything in the repository, and wheels built from them."""
+    """Source distributions of everything in the repository, and wheels built from them: once for all of a run's processes."""
+    shared = tmp_path_factory.getbasetemp()
+    folder = (shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "dist"
     with (Path(tempfile.gettempdir()) / f"stzoo-build-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # setuptools builds inside the repository: one process at a time
-        return wheels.distributions(tmp_path_factory.mktemp("dist"))
+        return folder if folder.exists() else wheels.distributions(tmp_path_factory.mktemp("dist")).rename(folder)

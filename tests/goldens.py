@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+
+from stzoo.errors import FormatError
 
 
 def _random(name: str) -> np.random.RandomState:
@@ -40,6 +43,24 @@ def fill(key: str, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> 
 def given(name: str, shape: Sequence[int], low: float = 0.0, high: float = 1.0) -> Tensor:
     """The numbers between ``low`` and ``high`` that every implementation is given as ``name``."""
     return torch.tensor(_random(f"input:{name}").uniform(low, high, tuple(shape)), dtype=torch.float32)
+
+
+def unnoticed(known: Any, state: Mapping[str, Tensor], words: str, every: int = 5) -> list[str]:
+    """Changes that a format reads past, or refuses without these words: tensors missing or reshaped (one in five), one too many."""
+
+    def passes(changed: Mapping[str, Tensor]) -> bool:
+        try:
+            return known.detect(changed) is not None
+        except FormatError as problem:
+            return not re.search(words, str(problem))
+
+    found = [] if passes(state) else ["nothing"]
+    for key, value in list(state.items())[::every]:
+        if passes({name: tensor for name, tensor in state.items() if name != key}):
+            found.append(f"without {key}")
+        if value.ndim and passes({**state, key: value.new_empty(value.shape[0] + 4, *value.shape[1:])}):
+            found.append(f"larger {key}")
+    return found + (["head.weight"] if passes({**state, "head.weight": torch.empty(2)}) else [])
 
 
 class Golden:

@@ -112,7 +112,7 @@ class Call:
             if user is None:
                 raise Refused(401, "Invalid username or password.", "RepoNotFound")
             raise Refused(404, "Repository not found", "RepoNotFound")
-        if need == "files" and repo.gated and not self.member(repo.namespace) and user not in repo.granted:
+        if need == "files" and repo.gated and not self.member(repo.namespace):
             raise Refused(403 if user else 401, f"Access to {repo.type} {repo.id} is restricted.", "GatedRepo")
         if need == "write":
             self.may_write(repo.namespace)
@@ -205,23 +205,6 @@ def xet_token(call: Call, kind: str, repo_id: str, right: str, _revision: str) -
 
 
 # Looking at repos
-
-
-@route("GET", "/api/(model|dataset|space)s")
-def list_repos(call: Call, kind: str) -> Reply:
-    asked = {key: values[0] for key, values in call.query.items()}
-    tags = {*call.query.get("filter", ()), *call.query.get("pipeline_tag", ())}
-    infos = []
-    for repo in call.store.repos.values():
-        visible = repo.type == kind and (not repo.private or call.member(repo.namespace))
-        named = (
-            asked.get("search", "").lower() in repo.id.lower() and asked.get("author", repo.namespace) == repo.namespace
-        )
-        if visible and named and tags <= set((info := describe(call, repo, "main"))["tags"]):
-            infos.append(info)
-    if "sort" in asked:
-        infos.sort(key=lambda info: info.get(asked["sort"]) or 0, reverse=True)
-    return call.page(infos, min(int(asked.get("limit", call.site.page_size)), call.site.page_size))
 
 
 @route("GET", REPO + r"(?:/revision/([^/]+))?")
@@ -320,23 +303,6 @@ def refs(call: Call, kind: str, repo_id: str) -> Reply:
         _, group, name = ref.split("/", 2)
         groups[names[group]].append({"name": ref if group == "pr" else name, "ref": ref, "targetCommit": commit})
     return as_json(groups)
-
-
-@route("GET", REPO + r"/commits/([^/]+)")
-def commits(call: Call, kind: str, repo_id: str, revision: str) -> Reply:
-    repo, items = call.repo(kind, repo_id), []
-    oid = repo.resolve(revision)
-    while commit := repo.commits.get(oid):
-        about = {"title": commit.title, "message": commit.message, "date": commit.date}
-        items.append({"id": oid, "authors": [{"user": commit.author}], **about})
-        oid = commit.parent
-    return call.page(items, call.site.page_size)
-
-
-@route("GET", REPO + "/auth-check(/write)?")
-def auth_check(call: Call, kind: str, repo_id: str, write: str | None) -> Reply:
-    call.repo(kind, repo_id, "write" if write else "files")
-    return as_json({})
 
 
 @route("GET", "/api/whoami-v2")

@@ -15,14 +15,11 @@ from hubstore import GITATTRIBUTES, HEAD, File, Repo, UnknownRevision, front_mat
 # Changing repos
 
 
-@route("POST|DELETE", "/api/repos/(create|delete)")
-def create_or_delete(call: Call, action: str) -> Reply:
+@route("POST", "/api/repos/create")
+def create(call: Call) -> Reply:
     asked, user = call.json, call.login()
     kind, namespace = asked.get("type") or "model", asked.get("organization") or user
     repo_id = f"{namespace}/{asked['name']}"
-    if action == "delete":
-        call.store.delete(call.repo(kind, repo_id, "write"))
-        return as_json({})
     call.may_write(namespace)
     if repo := call.store.repos.get((kind, repo_id)):
         error = f"You already created this {kind} repo"
@@ -30,20 +27,9 @@ def create_or_delete(call: Call, action: str) -> Reply:
     if kind == "space" and not asked.get("sdk"):
         raise Refused(400, "sdk is required for a Space")
     space = {key: asked[key] for key in ("sdk", "hardware") if asked.get(key)}
-    space |= {key: {e["key"]: e for e in asked[key]} for key in ("secrets", "variables") if asked.get(key)}
     private = asked.get("visibility") == "private"
     repo = call.store.create(kind, repo_id, private=private, space=space, files={".gitattributes": GITATTRIBUTES})
     return as_json({"url": call.url(repo), "name": repo_id, "private": private})
-
-
-@route("PUT", REPO + "/settings")
-def settings(call: Call, kind: str, repo_id: str) -> Reply:
-    repo, asked = call.repo(kind, repo_id, "write"), call.json
-    repo.gated = asked.get("gated", repo.gated)
-    if "visibility" in asked:
-        repo.private = asked["visibility"] == "private"
-    call.store.save(repo)
-    return as_json({"private": repo.private, "gated": repo.gated})
 
 
 @route("POST", "/api/validate-yaml")
@@ -104,7 +90,7 @@ def commit(call: Call, kind: str, repo_id: str, revision: str) -> Reply:
     changes = dict(changed(call, repo.commits[repo.refs[ref]].files, lines))
     url = None
     if "create_pr" in call.query:
-        pull = discuss(repo, header["summary"], author, "open", base=ref)
+        pull = propose(repo, header["summary"], author, ref)
         ref, url = f"refs/pr/{pull['num']}", f"{call.url(repo)}/discussions/{pull['num']}"
     about = {"title": header["summary"], "message": header.get("description", ""), "author": author}
     oid = call.store.commit(repo, ref, changes, **about)
@@ -150,82 +136,33 @@ def branch_or_tag(call: Call, kind: str, repo_id: str, what: str, name: str) -> 
 # Pull requests
 
 
-def discuss(repo: Repo, title: str, author: str, status: str, base: str | None) -> dict[str, Any]:
-    """Open a discussion or, with a `base` ref, a pull request whose ref starts there."""
+def propose(repo: Repo, title: str, author: str, base: str) -> dict[str, Any]:
+    """Open a pull request whose ref starts where `base` is."""
     num = len(repo.discussions) + 1
-    about = {"num": num, "title": title, "status": status, "author": {"name": author}, "createdAt": now()}
-    where = {"repo": {"name": repo.id, "type": repo.type}, "isPullRequest": base is not None, "events": []}
-    repo.discussions.append(about | where)
-    if base:
-        repo.refs[f"refs/pr/{num}"] = start = repo.refs[base]
-        repo.discussions[-1] |= {"changes": {"base": base}, "filesWithConflicts": [], "start": start, "diff": ""}
+    about = {"num": num, "title": title, "status": "open", "author": {"name": author}, "createdAt": now()}
+    repo.discussions.append(about | {"repo": {"name": repo.id, "type": repo.type}, "isPullRequest": True})
+    repo.refs[f"refs/pr/{num}"] = repo.refs[base]
     return repo.discussions[-1]
 
 
-@route("GET|POST", REPO + "/discussions")
+@route("GET", REPO + "/discussions")
 def discussions(call: Call, kind: str, repo_id: str) -> Reply:
-    repo = call.repo(kind, repo_id)
-    if call.method == "GET":
-        start = int(call.query.get("p", ["0"])[0]) * call.site.page_size
-        page = repo.discussions[start : start + call.site.page_size]
-        return as_json({"count": len(repo.discussions), "start": start, "discussions": page})
-    pull = call.json.get("pullRequest")
-    opened = discuss(
-        repo, call.json["title"], call.login(), "draft" if pull else "open", HEAD + "main" if pull else None
-    )
-    call.store.save(repo)
-    return as_json(opened)
-
-
-@route("GET|POST", REPO + r"/discussions/(\d+)(?:/(comment|status|merge))?")
-def discussion(call: Call, kind: str, repo_id: str, number: str, action: str | None) -> Reply:
-    repo, at = call.repo(kind, repo_id), int(number) - 1
-    if at not in range(len(repo.discussions)):
-        raise Refused(404, "Discussion not found")
-    about = repo.discussions[at]
-    if action is None:
-        return as_json(about)
-    event: dict[str, Any] = {"id": f"{len(about['events']):016x}", "createdAt": now(), "author": {"name": call.login()}}
-    if action == "comment":
-        event |= {
-            "type": "comment",
-            "data": {"edited": False, "hidden": False, "latest": {"raw": call.json["comment"]}},
-        }
-    else:
-        call.may_write(repo.namespace)
-        about["status"] = call.json["status"] if action == "status" else "merged"
-        event |= {"type": "status-change", "data": {"status": about["status"]}}
-    if action == "merge":
-        before, after = repo.commits[about["start"]].files, repo.files(f"refs/pr/{number}")
-        changes = {path: after.get(path) for path in before | after if before.get(path) != after.get(path)}
-        title = f"{about['title']} (#{number})"
-        base = about["changes"]["base"]
-        about["changes"]["mergeCommitId"] = call.store.commit(repo, base, changes, title=title, author=call.login())
-    about["events"].append(event)
-    call.store.save(repo)
-    return as_json({"newMessage" if action == "comment" else "newStatus": event})
+    repo, start = call.repo(kind, repo_id), int(call.query.get("p", ["0"])[0]) * call.site.page_size
+    page = repo.discussions[start : start + call.site.page_size]
+    return as_json({"count": len(repo.discussions), "start": start, "discussions": page})
 
 
 # Spaces
 
 
-@route("GET|POST", "/api/(space)s/([^/]+/[^/]+)/(runtime|hardware|restart)")
-def run_space(call: Call, kind: str, repo_id: str, action: str) -> Reply:
-    repo = call.repo(kind, repo_id, "read" if action == "runtime" else "write")
-    if action == "hardware":
-        repo.space["hardware"] = call.json["flavor"]
-        call.store.save(repo)
-    return as_json(runtime(repo))
+@route("GET", "/api/(space)s/([^/]+/[^/]+)/runtime")
+def run_space(call: Call, kind: str, repo_id: str) -> Reply:
+    return as_json(runtime(call.repo(kind, repo_id)))
 
 
-@route("GET|POST|DELETE", "/api/(space)s/([^/]+/[^/]+)/(secrets|variables)")
-def space_settings(call: Call, kind: str, repo_id: str, what: str) -> Reply:
+@route("POST", "/api/(space)s/([^/]+/[^/]+)/hardware")
+def hardware(call: Call, kind: str, repo_id: str) -> Reply:
     repo = call.repo(kind, repo_id, "write")
-    named = repo.space.setdefault(what, {})
-    if call.method == "POST":
-        named[call.json["key"]] = call.json | {"updatedAt": now()}
-    if call.method == "DELETE":
-        named.pop(call.json["key"], None)
+    repo.space["hardware"] = call.json["flavor"]
     call.store.save(repo)
-    shown = {name: {k: v for k, v in e.items() if what == "variables" or k != "value"} for name, e in named.items()}
-    return as_json(shown)
+    return as_json(runtime(repo))

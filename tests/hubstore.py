@@ -86,8 +86,6 @@ class Repo:
     refs: dict[str, str] = field(default_factory=dict)
     commits: dict[str, Commit] = field(default_factory=dict)
     discussions: list[dict[str, Any]] = field(default_factory=list)
-    granted: list[str] = field(default_factory=list)
-    """Users who may download from this repo although it is gated."""
 
     @classmethod
     def from_json(cls, text: bytes) -> Repo:
@@ -142,10 +140,6 @@ class Store:
 
     def save(self, repo: Repo) -> None:
         self._write(self._record(repo), json.dumps(asdict(repo)).encode())
-
-    def delete(self, repo: Repo) -> None:
-        del self.repos[repo.type, repo.id]
-        self._record(repo).unlink()
 
     def _record(self, repo: Repo) -> Path:
         return self.root / "repos" / repo.type / f"{repo.id}.json"

@@ -13,7 +13,7 @@ from commandline import TINY
 from hubserver import HubServer
 
 SETUP = f"""
-import contextlib, json, logging, os, signal, sys
+import contextlib, io, json, logging, os, sys
 import stzoo, torch
 from pathlib import Path
 from stzoo import cli, errors, publishing, retries
@@ -51,7 +51,7 @@ class Person:
 
     def __init__(self, hub: HubServer, home: Path) -> None:
         self.home, self.log = home, ""
-        env = os.environ | hub.env(home) | {"STZOO_HUB_RETRIES": "2", "PYTHONPATH": ""}
+        env = os.environ | hub.env(home) | {"STZOO_HUB_RETRIES": "2"}
         command = [sys.executable, "-c", SETUP + LOOP]
         self.process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 

@@ -29,7 +29,7 @@ RECORD: dict[str, Any] = {
     "step": 1200,
     "steps": 1200,
     "epochs": 3.5,
-    "hardware": "CPU, 2 cores, 1 threads each process",
+    "hardware": "CPU, 2 cores, 1 thread each process",
     "versions": {"stzoo": "0.1.0", "torch": "2.13.0"},
     "config": {"batch_size": 8, "clip": None, "freeze": ["enc.*"], "validation": "/home/somebody/clips/later"},
     "recipe": {"name": "TAURecipe", "lr": 0.0001},

@@ -218,9 +218,16 @@ def test_inputs_by_name_and_wrong_numbers_of_them(saved: Path) -> None:
         },
         lambda state: {f"module.{key}": value for key, value in state.items()},
         lambda state: {"model": state, "args": Namespace(lr=0.1)},
-        lambda state: {"state_dict": {f"model._orig_mod.{key}": value for key, value in state.items()}},
+        lambda state: {"state_dict": {f"method.model._orig_mod.{key}": value for key, value in state.items()}},
+        lambda state: {
+            "state_dict": {
+                **{f"model.{key}": torch.zeros_like(value) for key, value in state.items()},
+                "ema_model.n_averaged": torch.tensor(3),
+                **{f"ema_model.module.{key}": value for key, value in state.items()},
+            },
+        },
     ],
-    ids=["bare", "training", "lightning", "ddp", "namespace", "compiled"],
+    ids=["bare", "training", "lightning", "ddp", "namespace", "compiled", "averaged"],
 )
 def test_checkpoints_in_every_wrapping(saved: Path, tmp_path: Path, wrap) -> None:
     original = stzoo.load(saved)

@@ -18,14 +18,15 @@ import fieldtoy
 import masktoy
 import numpy as np
 import pytest
-from browser import Demo, Open, Visit, chromium, screenshots, visit  # noqa: F401 (fixtures)
+import volumetoy
+from browser import PALE, Demo, Open, Visit, chromium, visit  # noqa: F401 (fixtures)
 
 import stzoo
 from stzoo.media import geometry, masks, series
 from stzoo.media.colours import CURVES
 from stzoo.requirements import Requirements
 
-PLUGINS = (fieldtoy.TOY, masktoy.TOY)
+PLUGINS = (fieldtoy.TOY, masktoy.TOY, volumetoy.TOY)
 
 
 @pytest.fixture(scope="module")
@@ -37,27 +38,15 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         plugin.write(site)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH", "")])))
-        patch.setenv("STZOO_PLUGINS", "acme_fields,acme_masks")
+        patch.setenv("STZOO_PLUGINS", "acme_fields,acme_masks,acme_volumes")
         with Demo(tmp_path_factory.mktemp("demo")) as running:
             yield running
 
 
 def open_model(tab: Visit, name: str, example: bool = True) -> None:
     tab.open(f"/{name.replace('-', '_')}")
-    tab.page.get_by_role("button", name="Predict", exact=True).wait_for()
     if example:
-        tab.page.get_by_role("button", name="test pattern").click()
-
-
-def predict(tab: Visit) -> None:
-    tab.page.get_by_role("button", name="Predict", exact=True).click()
-    tab.page.get_by_text("sha256").first.wait_for(timeout=60_000)
-
-
-def clean(tab: Visit) -> None:
-    assert tab.strangers == []
-    assert tab.problems == []
-    assert tab.demo.outside == []
+        tab.examples.click()
 
 
 def pixels(canvas: Any) -> np.ndarray:
@@ -75,8 +64,7 @@ def pixels(canvas: Any) -> np.ndarray:
 def test_a_mask_lies_over_its_picture_and_its_classes_are_switched(visit: Open) -> None:  # noqa: F811
     tab = visit()
     open_model(tab, "parting-one")
-    tab.page.locator(".stzoo-pixels img").first.wait_for()
-    predict(tab)
+    tab.predict()
     overlay = tab.page.locator(".stzoo-overlay[data-ready]").first
     overlay.wait_for()
     legend = overlay.locator(".legend label")
@@ -99,7 +87,6 @@ def test_a_mask_lies_over_its_picture_and_its_classes_are_switched(visit: Open) 
     assert (changed <= (shown[..., :3] == table[2]).all(-1)).all(), "other classes changed too"
     overlay.get_by_label("Opacity").fill("50")
     assert (pixels(canvas) != less).any()
-    clean(tab)
 
 
 def click(tab: Visit, x: float, y: float, **options: Any) -> None:
@@ -153,7 +140,7 @@ def test_what_is_clicked_dragged_and_painted_is_predicted_from(
     drag(tab, (0.7, 0.8), (0.9, 0.8))
     said.filter(has_text="3 prompts, on frame 1, 3").wait_for()
     tab.screenshot("prompts", whole=True)
-    predict(tab)
+    tab.predict()
     overlay = tab.page.locator(".stzoo-overlay[data-ready]").first
     overlay.wait_for()
     names = [text.split("\n")[0] for text in overlay.locator(".legend label").all_inner_texts()]
@@ -174,7 +161,6 @@ def test_what_is_clicked_dragged_and_painted_is_predicted_from(
     assert made[2]["mask"]["size"] == [48, 64]
     asked.get_by_role("button", name="Undo").click()
     said.filter(has_text="2 prompts").wait_for()
-    clean(tab)
 
 
 def test_a_mask_that_is_given_is_shown_over_its_picture(visit: Open) -> None:  # noqa: F811
@@ -183,10 +169,9 @@ def test_a_mask_that_is_given_is_shown_over_its_picture(visit: Open) -> None:  #
     overlay = tab.page.locator(".stzoo-overlay[data-ready]").first
     overlay.wait_for()
     assert "object 1" in overlay.locator(".legend").inner_text()
-    predict(tab)
+    tab.predict()
     tab.page.locator(".stzoo-overlay[data-ready]").nth(1).wait_for()
     tab.screenshot("mask-given", whole=True)
-    clean(tab)
 
 
 def test_a_truth_that_is_given_is_shown_with_where_the_prediction_is_wrong(visit: Open, tmp_path: Path) -> None:  # noqa: F811
@@ -197,18 +182,13 @@ def test_a_truth_that_is_given_is_shown_with_where_the_prediction_is_wrong(visit
     tab.page.locator(".stzoo-pixels img").first.wait_for()
     truth = tmp_path / "truth.png"
     masks.write_mask(np.zeros((48, 64), np.uint8), truth)
-    tab.page.get_by_role("button", name="Compare with the truth").click()
-    tab.page.get_by_role("button", name="Compare with the truth").locator("..").locator(
-        "input[type=file]"
-    ).set_input_files(truth)
-    # A file's stem and its ending are two elements; an upload's progress names both in one, for a moment.
+    fold = tab.page.get_by_role("button", name="Compare with the truth")
+    fold.click()
+    fold.locator("..").locator("input[type=file]").set_input_files(truth)
     given = tab.page.locator(".file-preview").filter(has_text="truth")
-    until = time.monotonic() + 60
-    # Not `wait_for`, which looks when a frame is drawn: on a busy machine that may be never.
-    while not given.count() and time.monotonic() < until:
-        tab.page.wait_for_timeout(100)
-    assert given.count(), tab.page.locator("body").inner_text()
-    predict(tab)
+    while not given.count():  # `wait_for` looks when a frame is drawn: on a busy machine that may be never
+        tab.page.wait_for_timeout(50)
+    tab.predict()
     tab.page.get_by_text("Compared with the truth as given.").first.wait_for()
     overlays = tab.page.locator(".stzoo-overlay[data-ready]")
     overlays.nth(1).wait_for()
@@ -220,61 +200,52 @@ def test_a_truth_that_is_given_is_shown_with_where_the_prediction_is_wrong(visit
     found = np.asarray(Image.open(io.BytesIO(tab.page.request.get(picture.get_attribute("src")).body())).convert("RGB"))
     assert {tuple(colour) for colour in found.reshape(-1, 3).tolist()} == {(0, 0, 0), (230, 51, 38)}
     tab.screenshot("mask-truth", whole=True)
-    tab.page.get_by_role("button", name="test pattern").click()
+    tab.examples.click()
     given.first.wait_for(state="hidden")
-    predict(tab)
+    tab.button("Predict").click()
     tab.page.get_by_text("Compared with the truth as given.").first.wait_for(state="hidden")
-    clean(tab)
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_prompts_on_a_phone_and_by_keyboard(dark: bool, visit: Open) -> None:  # noqa: F811
-    tab = visit(width=390, height=844, dark=dark)
+def test_prompts_are_made_by_keyboard(visit: Open) -> None:  # noqa: F811
+    tab = visit()
     open_model(tab, "pointing-one")
     asked = tab.page.locator(".stzoo-prompts[data-ready]")
-    asked.wait_for()
-    asked.get_by_role("status").filter(has_text="2 prompts").wait_for()
+    said = asked.get_by_role("status")
+    said.filter(has_text="2 prompts").wait_for()
     asked.get_by_role("button", name="+ Point").focus()
     tab.page.keyboard.press("Tab")
     tab.page.keyboard.press("Tab")
     tab.page.keyboard.press("Enter")
     assert asked.get_by_role("button", name="Box").get_attribute("aria-pressed") == "true"
-    predict(tab)
-    tab.page.locator(".stzoo-overlay[data-ready]").first.wait_for()
-    tab.screenshot(f"phone-prompts-{'dark' if dark else 'light'}", whole=True)
-    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
     asked.get_by_role("button", name="Clear").focus()
     tab.page.keyboard.press("Enter")
-    asked.get_by_role("status").filter(has_text="0 prompts").wait_for()
-    clean(tab)
+    said.filter(has_text="0 prompts").wait_for()
 
 
 # --- depth, scenes and series -----------------------------------------------------------------------------------------
 
 
-def hover(tab: Visit, canvas: Any, x: float, y: float) -> None:
+def hover(canvas: Any, x: float, y: float) -> None:
     """Point at a part of a canvas's width and height."""
-    canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
-    tab.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    canvas.hover(position={"x": x * box["width"], "y": y * box["height"]})
 
 
 def test_depth_shows_its_value_under_the_cursor(visit: Open) -> None:  # noqa: F811
     tab = visit()
     open_model(tab, "measuring-one")
-    tab.page.locator("img[src*='file=']").first.wait_for()
-    predict(tab)
+    tab.predict()
     shown = tab.page.locator(".stzoo-depth").first
     canvas, said = shown.locator(".map"), shown.get_by_role("status")
     said.filter(has_text="Point at a pixel").wait_for()
     picture = stzoo.fields.Image("picture").sample(Requirements(channels=3, native_size=(48, 64)))
     expected = np.rint(picture * 255).mean(0) / 255 * 4 + 1.5  # the example is a PNG
     for x, y in ((40, 30), (63, 47), (20, 5)):
-        hover(tab, canvas, (x + 0.5) / 64, (y + 0.5) / 48)
+        hover(canvas, (x + 0.5) / 64, (y + 0.5) / 48)
         said.filter(has_text=f"x {x}, y {y}").wait_for()
         assert float(said.inner_text().split()[0]) == pytest.approx(expected[y, x], abs=1e-5)
         assert " m at " in said.inner_text()
-    hover(tab, canvas, 0.05, 0.05)
+    hover(canvas, 0.05, 0.05)
     said.filter(has_text="not known at x 3, y 2").wait_for()
     assert "chequered: not known (4.2 %)" in shown.inner_text()
     tab.screenshot("depth", whole=True)
@@ -291,7 +262,6 @@ def test_depth_shows_its_value_under_the_cursor(visit: Open) -> None:  # noqa: F
     canvas.focus()
     tab.page.keyboard.press("ArrowRight")
     said.filter(has_text="x 4, y 2").wait_for()
-    clean(tab)
 
 
 def test_depth_that_is_given_is_shown_too(visit: Open) -> None:  # noqa: F811
@@ -299,14 +269,13 @@ def test_depth_that_is_given_is_shown_too(visit: Open) -> None:  # noqa: F811
     open_model(tab, "refining-one")
     maps = tab.page.locator(".stzoo-depth .map")
     maps.first.wait_for()
-    predict(tab)
+    tab.predict()
     said = tab.page.locator(".stzoo-depth").get_by_role("status")
     said.nth(1).wait_for()
     for index, wanted in enumerate((5.936508, 11.873016)):
-        hover(tab, maps.nth(index), 0.5 / 64, 1.5 / 64)
+        hover(maps.nth(index), 0.5 / 64, 1.5 / 64)
         said.nth(index).filter(has_text="x 0, y 1").wait_for()
         assert float(said.nth(index).inner_text().split()[0]) == pytest.approx(wanted, abs=2e-3)
-    clean(tab)
 
 
 def colours_drawn(tab: Visit, place: Any) -> int:
@@ -350,14 +319,12 @@ def test_a_scene_is_drawn_in_an_orbit_viewer(kind: str, visit: Open, tmp_path: P
         tab.page.wait_for_timeout(500)  # loading and drawing happen in workers, which tell nobody when they are done
     tab.screenshot(f"scene-{kind}")
     assert colours_drawn(tab, viewers.first) >= 20, "nothing is drawn"
-    clean(tab)
 
 
 def test_what_was_given_and_what_was_predicted_are_curves_of_one_plot(visit: Open) -> None:  # noqa: F811
     tab = visit()
     open_model(tab, "foretelling-one")
-    tab.page.locator(".stzoo-series .plot").first.wait_for()
-    predict(tab)
+    tab.predict()
     shown = tab.page.locator(".stzoo-series").nth(1)
     canvas, said = shown.locator(".plot"), shown.get_by_role("status")
     said.filter(has_text="Point at the plot").wait_for()
@@ -367,11 +334,11 @@ def test_what_was_given_and_what_was_predicted_are_curves_of_one_plot(visit: Ope
     curve = np.array([int(CURVES[0][index : index + 2], 16) for index in (1, 3, 5)])
     assert ((both[..., :3] == curve) & (both[..., 3:] == 255)).all(-1).sum() > 200
     given = series.sample_series(96, 2)
-    hover(tab, canvas, 0.999, 0.5)
+    hover(canvas, 0.999, 0.5)
     said.filter(has_text="(future)").wait_for()
     assert "2026-01-05 23:00" in said.inner_text()
     assert f"{given.values[95, 0]:.5g}"[:5] in said.inner_text()
-    hover(tab, canvas, 0.2, 0.5)
+    hover(canvas, 0.2, 0.5)
     said.filter(has_text="(given)").wait_for()
     tab.screenshot("series", whole=True)
     shown.locator(".legend input").first.uncheck()
@@ -380,18 +347,60 @@ def test_what_was_given_and_what_was_predicted_are_curves_of_one_plot(visit: Ope
     with tab.page.expect_download() as download:
         tab.page.locator("a[download$='.csv']").first.click()
     assert len(Path(download.value.path()).read_text().splitlines()) == 25
-    clean(tab)
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("name", ["measuring-one", "foretelling-one"])
-def test_maps_and_curves_on_a_phone(name: str, dark: bool, visit: Open) -> None:  # noqa: F811
-    tab = visit(width=390, height=844, dark=dark)
+def test_slices_of_a_mask_lie_over_those_of_its_volume(visit: Open) -> None:  # noqa: F811
+    tab = visit()
+    open_model(tab, "finding-one")
+    tab.predict()
+    shown = tab.page.locator(".stzoo-volume[data-ready]", has=tab.page.locator(".legend label"))
+    shown.wait_for()
+    names = [text.split("\n")[0] for text in shown.locator(".legend label").all_inner_texts()]
+    assert names == ["air", "<b>tissue</b>", "kernel"]
+    canvases = [shown.locator("canvas").nth(index) for index in range(3)]
+    assert [pixels(canvas).shape for canvas in canvases] == [(32, 32, 4)] * 3
+    shown.get_by_label("Opacity").fill("100")
+    colours = {tuple(colour) for colour in pixels(canvases[0])[..., :3].reshape(-1, 3).tolist()}
+    assert colours <= {tuple(masks.colours()[number].tolist()) for number in range(3)}
+    slider = shown.get_by_role("slider", name="Axial slice")
+    slider.focus()
+    before, other = pixels(canvases[0]), pixels(canvases[1])
+    for _ in range(6):
+        tab.page.keyboard.press("ArrowRight")
+    assert slider.input_value() == "22"
+    assert (pixels(canvases[0]) != before).any() and (pixels(canvases[1]) == other).all()
+    box = canvases[0].bounding_box()
+    assert box
+    canvases[0].click(position={"x": box["width"] * 0.25, "y": box["height"] * 0.75})
+    others = [shown.get_by_role("slider", name=f"{name} slice") for name in ("Sagittal", "Coronal")]
+    assert [slider.input_value() for slider in others] == ["8", "8"]
+    tab.screenshot("volume", whole=True)
+
+
+# --- all of them ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["parting-one", "pointing-one", "measuring-one", "foretelling-one", "finding-one"])
+def test_a_page_fits_a_phone_and_every_text_stands_out(name: str, visit: Open) -> None:  # noqa: F811
+    tab = visit(width=390, height=844, dark=True)
     open_model(tab, name)
-    tab.page.locator("img[src*='file='], .stzoo-series .plot").first.wait_for()
-    predict(tab)
-    tab.page.locator(".map, .plot").last.wait_for()
-    tab.page.wait_for_timeout(300)
-    tab.screenshot(f"phone-{name}-{'dark' if dark else 'light'}", whole=True)
-    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
-    clean(tab)
+    tab.predict()
+    tab.page.locator("canvas").last.wait_for()
+    for hue in ("dark", "light"):
+        tab.page.emulate_media(color_scheme=hue)
+        tab.page.locator(f"body{'.dark' if hue == 'dark' else ':not(.dark)'}").wait_for()
+        tab.screenshot(f"phone-{name}-{hue}", whole=True)
+        assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert tab.page.evaluate(PALE) == [], f"{hue}: pale texts"
+
+
+def test_a_licence_without_commercial_use_is_marked(visit: Open) -> None:  # noqa: F811
+    tab = visit()
+    tab.open()
+    marked = tab.page.locator(".stzoo-cards li:has(.forbidden)")
+    marked.wait_for()
+    assert "finding-one" in marked.inner_text()
+    tab.screenshot("licence-gallery")
+    marked.locator("a").click()
+    tab.page.locator("h1").filter(has_text="finding-one").wait_for()
+    assert tab.page.locator(".forbidden").inner_text() == "cc-by-nc-4.0: no commercial use"

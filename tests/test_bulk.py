@@ -6,9 +6,6 @@ import json
 import pickle
 import random
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from commandline import TINY, TOY, Cli, Install
+from mortal import COUNTED, Server
 
 import stzoo
 from stzoo import errors, media
@@ -26,8 +24,6 @@ pytest_plugins = ("commandline",)
 
 SIZES = {"shard_size": 8, "batch_size": 3}
 FLAGS = ("--shard-size", 8, "--batch-size", 3)
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, "-m", "stzoo")
-ONE = (sys.executable, "-m", "stzoo")
 
 
 def write_clips(folder: Path, count: int) -> Path:
@@ -67,10 +63,6 @@ def table(folder: Path) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
-def run(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=120, check=False, **options)
-
-
 # --- one process ------------------------------------------------------------------------------------------------------
 
 
@@ -104,6 +96,7 @@ def test_the_report_counts_and_a_second_run_does_nothing_again(
     code, out, err = cli(*words, "--json")
     assert (code, json.loads(out)["skipped"]) == (0, 20)
     assert "going on, 20 inputs are done already" in err
+    assert "speed" not in cli(*words)[1]
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "shards").iterdir()}
     assert table(tmp_path / "out")[0]["predicted_video_shape"] == [2, 1, 16, 16]
 
@@ -174,64 +167,42 @@ def test_a_stream_gives_the_same(cli: Cli, tiny: Path, data: Path, expected: Pat
 # --- processes, kills -------------------------------------------------------------------------------------------------
 
 
-def test_two_processes_give_the_same_as_one(tiny: Path, data: Path, expected: Path, tmp_path: Path) -> None:
-    done = run(*TORCHRUN, "predict", tiny, "--data", data, "-o", tmp_path / "out", *FLAGS, "--json")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)  # printed by one process alone
+def test_two_processes_give_the_same_as_one(
+    forks: Server, tiny: Path, data: Path, expected: Path, tmp_path: Path
+) -> None:
+    out, log = tmp_path / "out", tmp_path / "log"
+    words = ["predict", tiny, "--data", data, "-o", out, *FLAGS, "--json"]
+    assert forks.run(words, log, 2) == [0, 0], log.read_text()
+    report = json.loads(log.read_text())  # printed by one process alone
     assert (report["processes"], report["inputs"], report["predicted"]) == (2, 30, 30)
-    assert contents(tmp_path / "out") == contents(expected)
+    assert contents(out) == contents(expected)
+    words[3] = "moving-mnits"
+    assert forks.run(words, log, 2) == [2, 2]
+    assert "Traceback" not in log.read_text()
 
 
-def test_killed_twice_and_resumed_by_other_numbers_of_processes(tiny: Path, tmp_path: Path) -> None:
-    clips = write_clips(tmp_path / "clips", 60)
-    words = ("predict", tiny, "--data", clips, "--shard-size", 4, "--horizon", 150, "-o")
-    assert run(*ONE, *words, tmp_path / "whole").returncode == 0
-    shards, rng, times = tmp_path / "out" / "shards", random.Random(0), {}
-    for launcher, done in ((TORCHRUN, rng.randint(1, 3)), (ONE, rng.randint(6, 9))):
-        command = list(map(str, (*launcher, *words, tmp_path / "out")))
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while len(list(shards.glob("shard-*"))) < done and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(rng.random() * 0.05)
-        kill_all(process)
-        times = {path: path.stat().st_mtime_ns for path in shards.glob("shard-*")} | times
-        assert done <= len(times) < 15
-    last = run(*TORCHRUN, *words, tmp_path / "out", "--json")
-    assert last.returncode == 0, last.stderr
-    report = json.loads(last.stdout)
+def test_killed_twice_and_resumed_by_other_numbers_of_processes(forks: Server, tiny: Path, tmp_path: Path) -> None:
+    clips, out, log = write_clips(tmp_path / "clips", 60), tmp_path / "out", tmp_path / "log"
+    words = ["predict", tiny, "--data", clips, "--shard-size", 4, "-o"]
+    assert forks.run([*words, tmp_path / "whole"], log, line=-1) == [0], log.read_text()
+    lines = int(log.read_text().partition(COUNTED)[2].split()[0])
+    chance, times = random.Random(0), dict[Path, int]()
+    for processes in (2, 1):  # 3 of the 15 shards at most by the one that dies, 8 by the other
+        death = {"rank": processes - 1, "line": round(lines * chance.uniform(0.1, 0.2))}
+        assert -signal.SIGKILL in forks.run([*words, out], log, processes, **death), log.read_text()
+        times = {path: path.stat().st_mtime_ns for path in (out / "shards").glob("shard-*")} | times
+        assert 0 < len(times) < 15
+    assert forks.run([*words, out], log, 2) == [0, 0], log.read_text()
+    report = json.loads((out / "report.json").read_text())
     assert (report["inputs"], report["predicted"], report["skipped"]) == (60, 60, 4 * len(times))
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
 
 
-def kill_all(process: subprocess.Popen[Any]) -> None:
-    """SIGKILL for a process and those it started, which torchrun puts into sessions of their own."""
-    import psutil
-
-    family = [*psutil.Process(process.pid).children(recursive=True), process]
-    for member in family:
-        member.kill()
-    assert process.wait() == -signal.SIGKILL
-    psutil.wait_procs(family[:-1], timeout=10)
-
-
-def test_ctrl_c_says_how_to_go_on(tiny: Path, data: Path, tmp_path: Path) -> None:
-    words = map(
-        str, (*ONE, "predict", tiny, "--data", data, "--shard-size", 1, "--horizon", 2000, "-o", tmp_path / "out")
-    )
-    process = subprocess.Popen(
-        list(words),
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell lets it be ignored
-    )
-    deadline = time.monotonic() + 60
-    while not list((tmp_path / "out" / "shards").glob("shard-*")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    assert "the same command goes on" in process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+def test_ctrl_c_says_how_to_go_on(forks: Server, tiny: Path, data: Path, tmp_path: Path) -> None:
+    words, log = ["predict", tiny, "--data", data, *FLAGS, "-o", tmp_path / "out"], tmp_path / "log"
+    assert forks.run(words, log, line=400, signal=signal.SIGINT) == [130]
+    assert "the same command goes on" in log.read_text()
 
 
 # --- what can go wrong ------------------------------------------------------------------------------------------------
@@ -283,19 +254,15 @@ def test_an_input_that_breaks_the_network_does_not_take_its_batch_along(tiny: Pa
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_full_disk_stops_the_run_and_what_was_finished_is_kept(
-    tiny: Path, data: Path, expected: Path, tmp_path: Path, packed: bool
+    forks: Server, tiny: Path, data: Path, expected: Path, tmp_path: Path, packed: bool
 ) -> None:
-    words = [*ONE, "predict", tiny, "--data", data, "-o", tmp_path / "out", *FLAGS]
+    words, log = ["predict", tiny, "--data", data, "-o", tmp_path / "out", *FLAGS], tmp_path / "log"
     words += ["--format", "webdataset"] if packed else []
     # The kernel refuses to let a file grow: the first media file, or the first tar of them, does not fit.
-    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({20_000 if packed else 3000},) * 2)\n"
-    program = limited + "import sys; from stzoo.cli import main; sys.exit(main(sys.argv[1:]))"
-    done = run(sys.executable, "-c", program, *words[len(ONE) :])
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "no space left for" in done.stderr
-    assert "goes on with the rest" in done.stderr
+    assert forks.run(words, log, largest=20_000 if packed else 3000) == [2]
+    assert "no space left for" in log.read_text() and "goes on with the rest" in log.read_text()
     assert not list((tmp_path / "out" / "shards").glob("shard-*"))
-    assert run(*words).returncode == 0
+    assert forks.run(words, log) == [0], log.read_text()
     assert not [path for path in (tmp_path / "out").rglob(".*") if not path.name.startswith(".lock-")]
     if not packed:
         assert contents(tmp_path / "out") == contents(expected)

@@ -28,7 +28,7 @@ def test_a_runs_weights_become_an_entry_of_the_zoo(tmp_path: Path) -> None:
     )
     assert (model.name, model.architecture, model.metrics) == ("tau-rain", "tau", (published,))
     assert model.command == "stzoo finetune tau-mmnist --data /home/somebody/clips/rain --output ../runs/a"
-    assert model.card == "On CPU, 2 cores, 1 threads each process: 83 min."
+    assert model.card == "On CPU, 2 cores, 1 thread each process: 83 min."
     assert model.weights is not None and model.weights.bundled == "weights/tau-rain.safetensors"
     trained = stzoo.load(run / "best")
     assert stzoo.create(model.architecture, **model.config).config == trained.config

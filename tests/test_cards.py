@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from runs import RECORD, make_evaluation, make_run
 
 import stzoo
-from stzoo import cards, lineage, overview
+from stzoo import cards, lineage
 from stzoo.publishing import Source
 from stzoo.results import Summary
 
@@ -31,10 +31,10 @@ def sections(card: str) -> list[str]:
 
 
 def test_the_command_prints_what_is_in_the_repository(cli: Cli, tmp_path: Path) -> None:  # noqa: F811
-    for path in {*(ROOT / "model_cards").glob("*.md")} - {ROOT / "model_cards" / overview.OFFICIAL}:
-        assert cli("card", path.stem)[:2] == (0, path.read_text())
+    card = (ROOT / "model_cards" / "tau-mmnist.md").read_text()
+    assert cli("card", "tau-mmnist")[:2] == (0, card)
     assert cli("card", "tau-mmnist", "-o", tmp_path / "card.md")[0] == 0
-    assert (tmp_path / "card.md").read_text() == (ROOT / "model_cards" / "tau-mmnist.md").read_text()
+    assert (tmp_path / "card.md").read_text() == card
     assert cli("card", "--all", tmp_path / "all")[0] == 0
     written = {path.name: path.read_text() for path in (tmp_path / "all").iterdir()}
     assert written == {path.name: path.read_text() for path in (ROOT / "model_cards").iterdir()}
@@ -46,6 +46,7 @@ def test_the_command_prints_what_is_in_the_repository(cli: Cli, tmp_path: Path) 
         ((), "say which card"),
         (("tau-mmnist", "--all", "x"), "say which card"),
         (("tau-mnist",), "no model is called 'tau-mnist'. Did you mean"),
+        (("me/tau-clips",), "A Hub repo is for load, pull, predict"),
         ((".",), "holds no model"),
     ],
 )

@@ -27,22 +27,17 @@ HEAVY = {"torch", "numpy", "PIL", "huggingface_hub", "av", "tqdm", "argcomplete"
 # --- starting ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "words", ["--help", "list", "info --task video-prediction", "info --architecture tau", "plugins", "predict --help"]
-)
-def test_looking_around_imports_nothing_heavy(words: str) -> None:
-    done = run_python(["-X", "importtime", "-m", "stzoo", *words.split()])
+def test_looking_around_imports_nothing_heavy(plugin: Install) -> None:
+    looks = ["--help", "list", "info --task comparison", "info --architecture subtraction", "info subtraction-empty"]
+    code = f"""if True:
+        import sys
+        from stzoo.cli import main
+        for words in {[*looks, "plugins", "predict --help"]}:
+            assert main(words.split()) == 0, words
+            assert not sys.modules.keys() & {HEAVY}, words
+    """
+    done = run_python(["-c", code], PYTHONPATH=str(plugin("toy", TOY)))
     assert done.returncode == 0, done.stderr
-    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
-    assert "stzoo" in imported
-    assert not imported & HEAVY
-
-
-def test_info_of_a_model_imports_nothing_heavy(plugin: Install) -> None:
-    site = plugin("toy", TOY)
-    done = run_python(["-X", "importtime", "-m", "stzoo", "info", "subtraction-empty"], PYTHONPATH=str(site))
-    assert done.returncode == 0, done.stderr
-    assert not {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()} & HEAVY
 
 
 def test_version_and_help(cli: Cli) -> None:
@@ -65,7 +60,7 @@ def test_output_that_nobody_reads_ends_quietly(plugin: Install) -> None:
             [sys.executable, "-m", "stzoo", "list", "--tasks"],
             stdout=write,
             stderr=subprocess.PIPE,
-            timeout=60,
+            timeout=600,
             check=False,
         )
     finally:
@@ -183,7 +178,7 @@ def test_info_of_a_model_says_everything(cli: Cli, plugin: Install, monkeypatch:
     for text in (
         "comparison: Compare a picture",
         "other_one (Image): 100% of another",
-        "norm: Which norm; one of 'l1', 'l2'; default \"l1\"",
+        "norm: Which norm; one of 'l1', 'l2'; default 'l1'",
         "1 channel,",
         "multiples of 4",
         "1,200,000",
@@ -204,10 +199,11 @@ def test_info_of_a_model_says_everything(cli: Cli, plugin: Install, monkeypatch:
 
 def test_info_shows_the_name_that_works_where_two_plugins_use_one(cli: Cli, plugin: Install) -> None:
     plugin("toy", TOY)
-    plugin("other", TOY.replace('"toy:', '"other:'))
+    given = '"subtraction-empty", config={"gain": 2.0}, '
+    plugin("other", TOY.replace('"toy:', '"other:').replace('"subtraction-empty", ', given))
     assert "other:subtraction-empty" in cli("list", "--plugin", "other")[1]
     assert cli("info", "subtraction-empty")[0] == 2
-    assert 'stzoo.create("other:subtraction")' in cli("info", "other:subtraction-empty")[1]
+    assert 'stzoo.create("other:subtraction", gain=2.0)' in cli("info", "other:subtraction-empty")[1]
 
 
 def test_info_of_the_rest(cli: Cli) -> None:
@@ -264,10 +260,10 @@ def test_doctor_shows_the_traceback_and_what_to_do(cli: Cli, plugin: Install) ->
 def test_doctor_names_slow_plugins_conflicts_and_configs_that_do_not_fit(
     cli: Cli, plugin: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STZOO_PLUGIN_TIMEOUT", "0.3")
+    monkeypatch.setenv("STZOO_PLUGIN_TIMEOUT", "1")
     plugin("toy", TOY.replace('"subtraction-empty", ', '"subtraction-empty", config={"gian": 2.0}, '))
     plugin("other", TOY.replace('"toy:', '"other:'))
-    plugin("sleepy", "import time; time.sleep(5)")
+    plugin("sleepy", "import time; time.sleep(60)")
     code, out, _ = cli("doctor", "--json")
     data = json.loads(out)
     assert code == 1
@@ -364,9 +360,7 @@ def test_completion_prints_a_script(cli: Cli, shell: str) -> None:
         ("stzoo ver", {"verify"}),
         ("stzoo list --ta", {"--task", "--tasks"}),
         ("stzoo info --architecture ta", {"tau"}),
-        ("stzoo list --task video-p", {"video-prediction"}),
         ("stzoo info subtraction-", {"subtraction-empty", "subtraction-pairs"}),
-        ("stzoo predict subtraction-empty picture.png --nor", {"--norm"}),
         ("stzoo predict subtraction-empty picture.png --norm ", {"l1", "l2"}),
     ],
 )

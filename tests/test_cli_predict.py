@@ -138,7 +138,7 @@ def test_predict_with_any_task(cli: Cli, plugin: Install, tmp_path: Path) -> Non
         ("TINY a.gif -o OUT/no/x.gif", "there is no folder"),
         ("TINY a.gif -o OUT/x.gif --format png", "--format is for output folders"),
         ("TINY a.gif -o OUT/x.gif --horizon 0", "argument --horizon: '0' must be a whole number from 1 to 10000"),
-        ("TINY a.gif -o OUT/x.gif --hrizon 3", "unrecognized arguments: --hrizon 3"),
+        ("TINY a.gif -o OUT/x.gif --hrizon 3", "unrecognized arguments: --hrizon 3. Did you mean '--horizon'?"),
         ("TINY a.gif -o OUT/x.gif --batch-size 0", "argument --batch-size: '0' must be a whole number of at least 1"),
         ("TINY a.gif -o OUT/x.gif --device abacus", "device='abacus' cannot be used here"),
         ("TINY a.gif -o OUT/x.gif --dtype int8", "dtype='int8' is not a floating-point type"),

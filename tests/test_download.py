@@ -296,7 +296,7 @@ def test_an_interrupted_process_leaves_a_part_and_frees_the_lock(web: WebServer,
     while not any(path.stat().st_size for path in cache.rglob("*.incomplete")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
+    assert process.wait(60) == 130
     assert process.stderr and process.stderr.read() == ""
     assert kept(cache) == ["net.pth.incomplete", "net.pth.incomplete.tag"]
     assert download.fetch(f"{web.address}/w/net.pth").read_bytes() == BODY

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import socket
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from commandline import TINY, Cli, Install, run_python
+from commandline import TINY, Cli, Install
+from measured import MARKING, pictures, random_clips
 
 import stzoo
 from stzoo import errors
@@ -27,85 +31,6 @@ from stzoo_video_prediction import metrics
 pytest_plugins = ("commandline",)
 
 NAMES = ["mse", "mae", "ssim", "psnr", "ssim_torchmetrics", "psnr_torchmetrics"]
-
-MARKING = """
-from stzoo import Architecture, Baseline, Metric, Pipeline, Task, hookimpl
-from stzoo.errors import InputError
-from stzoo.fields import Image, Number
-
-@hookimpl
-def stzoo_tasks():
-    yield Task(
-        name="marking",
-        inputs=(Image("picture"),),
-        outputs=(Image("mask"), Image("edge")),
-        columns=(Image("picture"), Image("mask")),
-        options=(Number("level", "What is bright", default=0.5, minimum=0, maximum=1),),
-        metrics=(
-            Metric("iou", "marking:counts", "higher", summary="marking:ratio"),
-            Metric("wrong", "marking:wrong", output="mask"),
-            Metric("rows", "marking:row_counts", "higher", summary="marking:ratio_of_rows", curve="row", optional=True),
-        ),
-        baselines=(Baseline("everything", "marking:everything"),),
-        pipeline="marking:Mark",
-    )
-
-@hookimpl
-def stzoo_architectures():
-    yield Architecture("threshold", "marking", "marking:build", defaults={"bias": 0.0})
-
-class Mark(Pipeline):
-    def example(self, row, options):
-        return {"picture": row["picture"]}, {"mask": row["mask"]}
-
-    def forward(self, module, batch, options):
-        if (batch["picture"] == 0).flatten(1).all(1).any():
-            raise InputError("a black picture", "Switch on the light")
-        mask = (batch["picture"] + module.bias > options["level"]).float()
-        return {"mask": mask, "edge": mask}
-
-def counts(prediction, target):
-    return float((prediction * target).sum()), float(((prediction + target) > 0).sum())
-
-def ratio(values):
-    intersections, unions = map(sum, zip(*values))
-    return intersections / unions
-
-def row_counts(prediction, target, scale=1.0):
-    import numpy as np
-    parts = [item.sum((0, 2)) for item in (scale * prediction * target, (prediction + target > 0) * 1.0)]
-    return np.stack(parts, axis=1)
-
-def ratio_of_rows(values):
-    import numpy as np
-    hits, every = np.concatenate([np.atleast_2d(item) for item in values]).sum(0)
-    return hits / every
-
-def wrong(prediction, target):
-    if target.max() > 0.9 and target.min() > 0.9:
-        raise ValueError("nothing to find")
-    return abs(prediction - target).mean()
-
-def everything(inputs, truth):
-    return {"mask": 0 * truth["mask"] + 1}
-
-def build(bias):
-    import torch
-    module = torch.nn.Linear(1, 1)
-    module.bias = torch.nn.Parameter(torch.tensor(bias))
-    return module
-"""
-
-
-def random_clips(count: int, frames: int = 8) -> list[dict[str, Any]]:
-    rng = np.random.default_rng(0)
-    return [{"video": rng.random((frames, 1, 16, 16), dtype=np.float32)} for _ in range(count)]
-
-
-def pictures(count: int = 6) -> list[dict[str, Any]]:
-    rng = np.random.default_rng(1)
-    found = [rng.random((1, 8, 8), dtype=np.float32) for _ in range(count)]
-    return [{"picture": item, "mask": (item > 0.6).astype(np.float32)} for item in found]
 
 
 @pytest.fixture(scope="module")
@@ -252,9 +177,6 @@ def test_skill_is_the_share_of_the_baselines_error_that_is_gone(predictor: Predi
     assert evaluate(predictor, still).models[0].skill == {}, (
         "where persistence makes no error there is none to compare with"
     )
-
-
-# --- intervals --------------------------------------------------------------------------------------------------------
 
 
 # --- what cannot be used ----------------------------------------------------------------------------------------------
@@ -459,14 +381,22 @@ def test_help_shows_the_options_of_the_models_task_alone(cli: Cli, tiny: Path) -
 # --- several processes ------------------------------------------------------------------------------------------------
 
 
-def test_two_processes_find_what_one_finds(tiny: Path, folder: Path, tmp_path: Path) -> None:
-    words = ("-m", "stzoo", "evaluate", tiny, "--data", folder, "--batch-size", 1, "--json")
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2)
-    one = run_python((*words, "--output", tmp_path / "one"))
-    two = run_python((*torchrun, *words, "--output", tmp_path / "two"), OMP_NUM_THREADS="1")
-    assert one.returncode == 0, one.stderr
-    assert two.returncode == 0, two.stderr
-    first, second = Evaluation.from_json(one.stdout), Evaluation.from_json(two.stdout)  # printed once
+def test_two_processes_find_what_one_finds(cli: Cli, tiny: Path, folder: Path, tmp_path: Path) -> None:
+    words = ("evaluate", tiny, "--data", folder, "--batch-size", 1, "--json", "--metrics", "mse", "ssim", "--output")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        launched = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    command = [sys.executable, "-m", "stzoo", *map(str, words), str(tmp_path / "two")]
+    ranks = [
+        subprocess.Popen(command, stdout=-1, env=os.environ | launched | {"RANK": rank, "LOCAL_RANK": rank})
+        for rank in "01"
+    ]
+    code, one, err = cli(*words, tmp_path / "one")
+    assert code == 0, err
+    two, nothing = (process.communicate(timeout=300)[0] for process in ranks)
+    assert [process.returncode for process in ranks] == [0, 0]
+    assert nothing == b"", "it is printed once"
+    first, second = Evaluation.from_json(one), Evaluation.from_json(two)
     assert second.hardware.startswith("2 x ")
     assert first.examples == second.examples == 5
     assert [model.metrics for model in first.models] == [model.metrics for model in second.models]

@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-import stzoo
 from stzoo import errors
 from stzoo.commands import _flows
 from stzoo.fields import Mask, Prompts, Video, VideoMask
@@ -226,47 +225,6 @@ def test_prompts_outside_their_clip_are_named() -> None:
 def acme(tmp_path: Path) -> Iterator[None]:
     with masktoy.TOY.installed(tmp_path):
         yield
-
-
-def test_endpoints_give_bit_for_bit_what_predict_gives(acme: None, tmp_path: Path) -> None:
-    client = pytest.importorskip("gradio_client", reason="demos need gradio: pip install 'stzoo[demo]'")
-    from stzoo.ui.gallery import launch
-
-    names = ("parting-one", "pointing-one", "showing-one")
-    blocks = stzoo.demo(*names)
-    url = launch(blocks, prevent_thread_lock=True, quiet=True)[1]
-    try:
-        visitor = client.Client(url, verbose=False, download_files=str(tmp_path), analytics_enabled=False)
-        described = visitor.view_api(return_format="dict", print_info=False)["named_endpoints"]["/predict_pointing_one"]
-        assert described["parameters"][1]["type"]["type"] == "array"
-        for name in names:
-            predictor = stzoo.load(name, device="cpu")
-            given, sent = [], []
-            for item in predictor.task.inputs:
-                value = item.sample(predictor.requirements)
-                if isinstance(item, Prompts):
-                    drawn = {
-                        "frame": 2,
-                        "object": 9,
-                        "mask": masks.runs(masks.sample_masks(1, predictor.requirements)[0] == 3),
-                    }
-                    given.append([*(entry.plain() for entry in value), drawn])
-                    sent.append(given[-1])
-                else:
-                    given.append(tmp_path / f"{name}-{item.name}{item.suffixes[-1]}")
-                    item.write(value, given[-1])
-                    sent.append(client.handle_file(given[-1]))
-            answer = visitor.predict(*sent, api_name=f"/predict_{name.replace('-', '_')}")
-            (expected,) = predictor.predict(*given).values()
-            assert expected.max() > 0
-            with np.load(answer) as stored:
-                assert np.array_equal(stored["mask"], expected)
-        video = client.handle_file(tmp_path / "pointing-one-video.npz")
-        for wrong, said in (("/etc/passwd", "not valid JSON"), ([{"frame": 9, "box": [0, 0, 1, 1]}], "video has 4")):
-            with pytest.raises(Exception, match=said):
-                visitor.predict(video, wrong, api_name="/predict_pointing_one")
-    finally:
-        blocks.close(verbose=False)
 
 
 def test_what_is_over_a_limit_is_refused(acme: None, tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def test_masks_with_wrong_numbers_are_refused(value: Any, said: str) -> None:
 
 
 def test_small_volumes_and_those_of_another_place_are_refused() -> None:
-    with pytest.raises(InputError, match="4x4x3 voxels, the model needs at least 4 along each axis"):
+    with pytest.raises(InputError, match="4x4x3 voxels, the model needs at least 4x4x4"):
         VOLUME.read(np.zeros((4, 4, 3)), Requirements(minimum=4))
     one, moved = Grid(np.zeros((4, 4, 4)), np.diag([2, 2, 2, 1])), np.diag([2.0, 2, 2, 1])
     moved[0, 3] = 5

@@ -1,11 +1,10 @@
-"""The local Hub server against the real client, alone and through an independent mirror (olah)."""
+"""The local Hub server against the real client. An independent mirror (olah) speaks with it in test_hub.py."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
 import json
-import socket
 import subprocess
 import sys
 import textwrap
@@ -43,7 +42,7 @@ def client(env: dict[str, str], *scripts: str, args: Iterable[object] = ()) -> d
     """Run scripts that use the real client in a fresh process; returns what they left in `out`."""
     code = "\n".join([PRELUDE, *map(textwrap.dedent, scripts), "print('OUT' + json.dumps(out))"])
     command = [sys.executable, "-c", code, *map(str, args)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout.partition("OUT")[2])
     return result
@@ -82,11 +81,8 @@ def test_download(hub: HubServer, tmp_path: Path) -> None:
     out["tree"] = sorted(e.path for e in list_repo_tree("stzoo/tiny", recursive=True))
     out["top"] = sorted(type(e).__name__ for e in list_repo_tree("stzoo/tiny"))
     out["refs"] = {b.name: b.target_commit for b in list_repo_refs("stzoo/tiny").branches}
-    out["commits"] = [c.title for c in list_repo_commits("stzoo/tiny", revision="dev")]
     out["info_of"] = [p.path for p in get_paths_info("stzoo/tiny", ["config.json", "sub", "nothing"])]
     out["verified"] = len(verify_repo_checksums("stzoo/tiny").mismatches)
-    out["found"] = [m.id for m in list_models(author="stzoo", search="TIN", filter=["video", "stzoo"])]
-    out["not_found"] = [m.id for m in list_models(filter="audio")]
     out["refusals"] = [
         refusal(hf_hub_download, "stzoo/nothing", "x"),
         refusal(hf_hub_download, "stzoo/tiny", "nothing"),
@@ -106,9 +102,8 @@ def test_download(hub: HubServer, tmp_path: Path) -> None:
     assert out["tree"] == sorted([*FILES, "old.txt", *folders])
     assert out["top"] == ["RepoFile"] * 3 + ["RepoFolder"]
     assert out["refs"] == {"main": first, "dev": second}
-    assert out["commits"] == ["put", "put", "initial commit"]
     assert out["info_of"] == ["config.json", "sub"]
-    assert (out["verified"], out["found"], out["not_found"]) == (0, ["stzoo/tiny"], [])
+    assert out["verified"] == 0
     missing = ["RepositoryNotFoundError", 404]
     assert out["refusals"] == [
         missing,
@@ -123,26 +118,6 @@ def test_download(hub: HubServer, tmp_path: Path) -> None:
     assert redirected[0].headers["host"].startswith("localhost:")
     assert redirected[0].sent == len(WEIGHTS)
     assert not any("authorization" in request.headers for request in redirected)
-
-
-def test_who_may_read(hub: HubServer, tmp_path: Path) -> None:
-    hub.put("stzoo/private", FILES, private=True)
-    hub.put("stzoo/gated", FILES, gated="auto")
-    script = """
-    for token in (False, "hf_bob", "hf_alice"):
-        out[str(token)] = [
-            refusal(hf_hub_download, "stzoo/private", "config.json", token=token),
-            refusal(hf_hub_download, "stzoo/gated", "config.json", token=token),
-            refusal(model_info, "stzoo/gated", token=token),
-            refusal(auth_check, "stzoo/gated", token=token),
-            [m.id for m in list_models(token=token)],
-        ]
-    """
-    out = client(hub.env(tmp_path / "home"), script)
-    gated, hidden = "GatedRepoError", "RepositoryNotFoundError"
-    assert out["False"] == [[hidden, 401], [gated, 401], None, [gated, 401], ["stzoo/gated"]]
-    assert out["hf_bob"] == [[hidden, 404], [gated, 403], None, [gated, 403], ["stzoo/gated"]]
-    assert out["hf_alice"] == [None, None, None, None, ["stzoo/private", "stzoo/gated"]]
 
 
 def get(url: str, headers: dict[str, str] | None = None, timeout: float = 10) -> tuple[int, bytes, Any]:
@@ -197,33 +172,8 @@ def test_faults_on_the_wire(hub: HubServer) -> None:
     assert get(url, {"Range": "bytes=1000-"})[:2] == (200, WEIGHTS)
 
 
-def test_faults_seen_by_the_client(hub: HubServer, tmp_path: Path) -> None:
-    names = ("resumed", "flipped", "short", "truncated")
-    big = {name: hashlib.shake_128(name.encode()).digest(12 * 2**20) for name in names}
-    hub.put("stzoo/big", {f"{name}.bin": data for name, data in big.items()})
-    hub.fault("drop", "resumed", "GET", after=11 * 2**20)
-    hub.fault("flip", "flipped", after=5)
-    hub.fault("short", "short", after=1000, times=None)
-    hub.fault("truncate", "truncated", after=1000, times=None)
-    script = """
-    for name in ("resumed", "flipped", "short", "truncated"):
-        try:
-            out[name] = digest(hf_hub_download("stzoo/big", name + ".bin"))
-        except OSError as error:
-            out[name] = str(error)
-    """
-    out = client(hub.env(tmp_path / "home"), script)
-    assert out["resumed"] == sha256(big["resumed"])
-    assert [r.headers.get("range") for r in hub.seen("/cdn/.*resumed")] == [None, f"bytes={10 * 2**20}-"]
-    flipped = bytearray(big["flipped"])
-    flipped[5] ^= 1
-    assert out["flipped"] == sha256(flipped)  # the client does not look
-    assert "Consistency check failed" in out["short"]
-    assert out["truncated"] == sha256(big["truncated"][:1000])
-
-
-@pytest.mark.parametrize("xet", [False, True], ids=["lfs", "xet"])
-def test_upload(tmp_path: Path, xet: bool) -> None:
+def test_upload(tmp_path: Path) -> None:
+    """Through the chunked storage; what is uploaded to LFS is in test_publish.py."""
     folder = tmp_path / "model"
     for path, data in FILES.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -241,21 +191,11 @@ def test_upload(tmp_path: Path, xet: bool) -> None:
     pull = create_commit("stzoo/tiny", operations(), commit_message="three", create_pr=True)
     out["pull"] = pull.pr_url, pull.pr_revision
     out["stale"] = refusal(create_commit, "stzoo/tiny", operations(), commit_message="x", parent_commit="0" * 40)
-    merge_pull_request("stzoo/tiny", pull.pr_num)
-    out["status"] = get_discussion_details("stzoo/tiny", pull.pr_num).status
-    folder_pull = upload_folder(repo_id="stzoo/tiny", folder_path=sys.argv[1], create_pr=True)
-    out["folder_pull"] = list_repo_files("stzoo/tiny", revision=folder_pull.pr_revision)
     out["dev"] = list_repo_files("stzoo/tiny", revision="dev")
-    update_repo_settings("stzoo/tiny", private=False, gated="manual")
     create_repo("stzoo/demo", repo_type="space", space_sdk="gradio")
     upload_file(path_or_fileobj=b"import gradio", path_in_repo="app.py", repo_id="stzoo/demo", repo_type="space")
-    add_space_variable("stzoo/demo", "A", "1")
     out["space"] = [space_info("stzoo/demo").sdk, get_space_runtime("stzoo/demo").stage]
-    out["variables"] = {name: variable.value for name, variable in get_space_variables("stzoo/demo").items()}
-    create_repo("alice/gone")
-    delete_repo("alice/gone")
     out["refusals"] = [
-        refusal(model_info, "alice/gone"),
         refusal(create_repo, "bob/x"),
         refusal(create_repo, "stzoo/x", token="hf_alice_read"),
         refusal(upload_file, path_or_fileobj=b"x", path_in_repo="x", repo_id="stzoo/tiny", token="hf_bob"),
@@ -264,31 +204,27 @@ def test_upload(tmp_path: Path, xet: bool) -> None:
         refusal(upload_file, path_or_fileobj=b"---\\na: [\\n---\\n", path_in_repo="README.md", repo_id="stzoo/tiny"),
     ]
     """
-    with HubServer(tmp_path / "hub", xet=tmp_path / "xet" if xet else None) as hub:
+    with HubServer(tmp_path / "hub", xet=tmp_path / "xet") as hub:
         out = client(hub.env(tmp_path / "home", token="hf_alice"), script, args=[folder])
         assert (out["user"], out["url"]) == ("alice", f"{hub.endpoint}/stzoo/tiny")
         assert out["again"] == ["stzoo/tiny", ["HfHubHTTPError", 409]]
         assert out["first"] == out["none"] == hub.repo("stzoo/tiny").refs["refs/tags/v1"]
         assert out["pull"] == [f"{hub.endpoint}/stzoo/tiny/discussions/1", "refs/pr/1"]
-        assert (out["stale"], out["status"]) == (["HfHubHTTPError", 412], "merged")
-        assert sorted(out["folder_pull"]) == sorted([".gitattributes", "more.bin", *FILES])
+        assert out["stale"] == ["HfHubHTTPError", 412]
         assert sorted(out["dev"]) == sorted({".gitattributes", "more.bin", *FILES} - {"config.json"})
-        assert (out["space"], out["variables"]) == (["gradio", "RUNNING"], {"A": "1"})
+        assert out["space"] == ["gradio", "RUNNING"]
         assert hub.read("stzoo/demo", "app.py", repo_type="space") == b"import gradio"
         assert out["refusals"] == [
+            ["HfHubHTTPError", 403],
+            ["HfHubHTTPError", 403],
             ["RepositoryNotFoundError", 404],
-            ["HfHubHTTPError", 403],
-            ["HfHubHTTPError", 403],
-            ["HfHubHTTPError", 403],
             ["RevisionNotFoundError", 404],
             ["HfHubHTTPError", 409],
             ["ValueError", None],
         ]
-        assert bool(hub.seen("/cdn/", "PUT")) is not xet
-        assert bool(hub.seen("xet-write-token")) is xet
+        assert hub.seen("xet-write-token") and not hub.seen("/cdn/", "PUT")
 
-    with HubServer(tmp_path / "hub", xet=tmp_path / "xet" if xet else None) as hub:  # started again on the same root
-        assert hub.repo("stzoo/tiny").gated == "manual"
+    with HubServer(tmp_path / "hub", xet=tmp_path / "xet") as hub:  # started again on the same root
         assert [c.title for c in hub.repo("stzoo/tiny").commits.values()][:2] == ["initial commit", "one"]
         hub.put("stzoo/tiny", {"put.safetensors": WEIGHTS[::-1]}, revision="dev")
         expected = {
@@ -297,50 +233,6 @@ def test_upload(tmp_path: Path, xet: bool) -> None:
         assert expected["sub/deep/model.safetensors"] == sha256(WEIGHTS)
         script = DOWNLOAD.replace('"stzoo/tiny"', '"stzoo/tiny", revision="dev"')
         assert client(hub.env(tmp_path / "other", token="hf_alice"), script)["files"] == expected
-        assert bool(hub.seen("/cdn/", "GET")) is not xet
+        assert not hub.seen("/cdn/", "GET")
         plain = hub.env(tmp_path / "third", token="hf_alice") | {"HF_HUB_DISABLE_XET": "1"}
         assert client(plain, script)["files"] == expected
-
-
-def test_through_a_mirror(hub: HubServer, tmp_path: Path) -> None:
-    commit = hub.put("stzoo/tiny", FILES)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    upstream = hub.endpoint.removeprefix("http://")
-    command = [str(Path(sys.executable).with_name("olah-cli")), "--host", "127.0.0.1", "--port", str(port)]
-    command += [
-        "--hf-scheme",
-        "http",
-        "--hf-netloc",
-        upstream,
-        "--hf-lfs-netloc",
-        upstream.replace("127.0.0.1", "localhost"),
-    ]
-    command += ["--mirror-netloc", f"127.0.0.1:{port}", "--mirror-lfs-netloc", f"127.0.0.1:{port}"]
-    command += ["--repos-path", str(tmp_path / "repos"), "--log-path", str(tmp_path / "logs")]
-    with (tmp_path / "olah.log").open("wb") as log:
-        mirror = subprocess.Popen(command, env=hub.env(tmp_path / "olah"), cwd=tmp_path, stdout=log, stderr=log)
-    try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if mirror.poll() is not None or probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        env = hub.env(tmp_path / "home") | {"HF_ENDPOINT": f"http://127.0.0.1:{port}"}
-        script = """
-        info = model_info("stzoo/tiny", revision="main")
-        out["info"] = [info.sha, info.pipeline_tag]
-        out["missing"] = refusal(hf_hub_download, "stzoo/tiny", "nothing")
-        """
-        out = client(env, script, DOWNLOAD)
-        assert out["info"] == [commit, "image-to-image"]
-        assert out["missing"] == ["RemoteEntryNotFoundError", 404]
-        assert out["files"] == {path: sha256(data) for path, data in FILES.items()}
-        hub.requests.clear()
-        again = client(env | {"HF_HOME": str(tmp_path / "other")}, DOWNLOAD)
-        assert again["files"] == out["files"]
-        assert not hub.seen("/cdn/", "GET")  # the mirror had it
-    finally:
-        mirror.terminate()
-        mirror.wait(10)

@@ -263,6 +263,7 @@ def test_an_address_is_read_like_a_file(zoo: WebServer, cli: Cli, tmp_path: Path
     ("words", "problem"),
     [
         (("tau.pth",), "there is no place to write to. Add -o FOLDER"),
+        (("lab/nets", "-o", "y"), "there is no checkpoint file lab/nets. One on the Hub is hf://owner/name/FILE"),
         (("tau-rain.lib",), "no model is called 'tau-rain.lib'. Did you mean 'tau-rain.lab'"),
         (("tau-mmnist",), 'tau-mmnist is not a checkpoint to be imported. stzoo.load("tau-mmnist") loads it'),
         (("ftp://x.org/a.pth", "-o", "y"), "files are not fetched by ftp"),

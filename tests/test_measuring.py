@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_evaluation import random_clips
+from measured import random_clips
 
 import stzoo
 from stzoo import errors
@@ -87,6 +87,15 @@ def test_a_metric_may_ask_for_the_networks_requirements(monkeypatch: pytest.Monk
     assert measure_one(task, values, values, needs)[0]["inside"].value == 3
     with pytest.raises(errors.ConfigError, match="has no 'requirements'"):
         metric_functions(task, ["inside?requirements=1"], needs)
+
+
+def test_a_metric_without_a_value_for_one_example_is_left_out_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = {"module:known": lambda prediction, target: 2.0, "module:undefined": lambda prediction, target: math.nan}
+    monkeypatch.setattr("stzoo.measuring.load_reference", computed.__getitem__)
+    metrics = tuple(Metric(name.partition(":")[2], name) for name in computed)
+    values = {"image": np.zeros((1, 4, 4))}
+    found, missing = measure_one(Task("enlarging", outputs=(Image("image"),), metrics=metrics), values, values)
+    assert list(found) == ["known"] and "no value" in missing["undefined"]
 
 
 TASK = Task("numbers", metrics=(Metric("error", "module:function"),))

@@ -24,6 +24,12 @@ def clip() -> np.ndarray:
     )
 
 
+def npy(clip: np.ndarray) -> bytes:
+    held = io.BytesIO()
+    np.save(held, clip)
+    return held.getvalue()
+
+
 def frames(clip: np.ndarray) -> list[Image.Image]:
     return [media.to_pil(frame) for frame in clip]
 
@@ -39,8 +45,9 @@ def frames(clip: np.ndarray) -> list[Image.Image]:
         lambda clip: torch.from_numpy(clip).to(torch.bfloat16).float(),
         frames,
         lambda clip: [np.asarray(frame) for frame in frames(clip)],
+        lambda clip: io.BytesIO(npy(clip)),
     ],
-    ids=["array", "no channels", "channels last", "uint8", "tensor", "rounded tensor", "PIL", "list of arrays"],
+    ids=["array", "no channels", "channels last", "uint8", "tensor", "rounded tensor", "PIL", "list of arrays", "file"],
 )
 def test_one_clip_in_many_forms(clip: np.ndarray, convert) -> None:
     read = media.read_video(convert(clip), "clip", 1)
@@ -148,6 +155,7 @@ def bad_inputs(tmp_path: Path) -> list[tuple[object, type[Exception], str]]:
     nan[3, 0, 2, 2] = np.nan
     return [
         (tmp_path / "absent.mp4", errors.MediaError, "there is no file"),
+        ("https://example.org/a.mp4", errors.MediaError, "Download what is at that address first"),
         (tmp_path / "empty.mp4", errors.MediaError, "is empty"),
         (tmp_path / "text.mp4", errors.MediaError, "cannot be decoded as a video"),
         (tmp_path / "text.gif", errors.MediaError, "cannot be decoded"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ PLUGINS: dict[str, str] = {
 """,
     "acme-raises": simple("raises", "raises-1") + "raise RuntimeError('boom at import')\n",
     "acme-exits": simple("exits", "exits-1") + "import sys\nsys.exit(3)\n",
-    "acme-slow": "import os, time\ntime.sleep(float(os.environ.get('ACME_SLEEP', '10')))\n" + simple("slow", "slow-1"),
+    "acme-slow": "import os, time\ntime.sleep(float(os.environ.get('ACME_SLEEP', '60')))\n" + simple("slow", "slow-1"),
     "acme-types": simple("types", "types-1") + "    yield 'a string'\n",
     "acme-nothing": simple("nothing") + MODELS + "    return 7\n",
     "acme-halfway": simple("halfway", "halfway-1") + "    raise KeyError('lost half-way')\n",
@@ -158,7 +157,7 @@ def test_a_slow_plugin_is_not_waited_for(seen: dict[str, Any]) -> None:
     assert plugin["status"] == "slow"
     assert "took more than 1 s" in plugin["reason"]
     assert not [name for name in seen["models"] if "slow" in name]
-    assert seen["seconds"] < 6, "the plugin sleeps for ten seconds, and is given one"
+    assert seen["seconds"] < 30, "the plugin sleeps for a minute, and is given a second"
 
 
 def test_a_slow_plugin_is_waited_for_when_its_model_is_asked_for(environment: Environment) -> None:
@@ -178,7 +177,7 @@ def test_a_slow_plugin_is_waited_for_when_its_model_is_asked_for(environment: En
         """,
         STZOO_PLUGINS="video-prediction,acme-slow",
         STZOO_PLUGIN_TIMEOUT="0.1",
-        ACME_SLEEP="1",
+        ACME_SLEEP="2",
     )
     assert before == "slow"
     assert "acme-slow (slow)" in unknown, "patience has an end, and then the error names the plugin"
@@ -192,12 +191,13 @@ def test_a_slow_plugin_that_has_finished_is_listed(environment: Environment) -> 
         """
         import stzoo, time
         early = [model.name for model in stzoo.models(plugin="acme-slow")]
-        time.sleep(1)
-        answer = early, [model.name for model in stzoo.models(plugin="acme-slow")]
+        while not (late := [model.name for model in stzoo.models(plugin="acme-slow")]):
+            time.sleep(0.05)
+        answer = early, late
         """,
         STZOO_PLUGINS="video-prediction acme-slow",
         STZOO_PLUGIN_TIMEOUT="0.1",
-        ACME_SLEEP="0.5",
+        ACME_SLEEP="1.5",
     )
     assert (early, late) == ([], ["slow-1"])
 
@@ -286,9 +286,15 @@ def test_warnings(seen: dict[str, Any]) -> None:
     assert "declares the task 'video-prediction' otherwise" in record(seen, "acme-redeclares")["warnings"][0]
 
 
+IMPORTED = """
+import sys, types
+sys.modules["torch"] = types.ModuleType("torch")  # as importing it leaves things, in less time
+"""
+
+
 def test_importing_torch_too_early_is_noticed(tmp_path: Path) -> None:
     environment = Environment(tmp_path / "environment")
-    environment.install(wheels.plugin(tmp_path, "acme-torch", "import torch\n" + simple("torch", "torch-1")))
+    environment.install(wheels.plugin(tmp_path, "acme-torch", IMPORTED + simple("torch", "torch-1")))
     code = "from stzoo.registry import registry\nanswer = [[plugin.status, plugin.warnings] for plugin in registry().plugins[-1:]]"
     patient = environment.ask(code, STZOO_PLUGIN_TIMEOUT="60")
     assert patient == [["ok", ["imports torch when it is listed: import inside functions instead"]]]
@@ -354,8 +360,6 @@ HEAVY = ("torch", "gradio", "datasets", "accelerate", "transformers")
     [
         "import stzoo",
         "import stzoo; stzoo.models(); stzoo.tasks(); stzoo.info('good-small')",
-        "from stzoo.cli import main; main(['list'])",
-        "from stzoo.cli import main; main(['info', 'good-small'])",
         "import stzoo.testing",
     ],
 )
@@ -365,10 +369,10 @@ def test_nothing_heavy_is_imported(environment: Environment, code: str) -> None:
 
 
 def test_import_is_quick(tmp_path: Path) -> None:
-    """Measured inside the interpreter, so that its own start does not count; the median of several."""
+    """Measured inside the interpreter, so that its own start does not count, in time of the processor: it may be busy."""
     environment = Environment(tmp_path / "environment")
-    code = "import time; start = time.perf_counter(); import stzoo; answer = time.perf_counter() - start"
-    assert statistics.median(environment.ask(code) for _ in range(5)) < 0.06
+    code = "import time; start = time.process_time(); import stzoo; answer = time.process_time() - start"
+    assert min(environment.ask(code) for _ in range(3)) < 0.04
 
 
 def test_two_thousand_models_of_fifty_plugins(tmp_path: Path) -> None:
@@ -388,5 +392,5 @@ def test_two_thousand_models_of_fifty_plugins(tmp_path: Path) -> None:
         assert done.stdout.count('"many-') >= (0 if variables else 2000)
         return sum(os.times()[2:4]) - start
 
-    few, many = (min(seconds(**variables) for _ in range(4)) for variables in ({"STZOO_PLUGINS": ""}, {}))
+    few, many = (min(seconds(**variables) for _ in range(3)) for variables in ({"STZOO_PLUGINS": ""}, {}))
     assert many - few < 0.5

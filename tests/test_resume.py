@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from test_training import make_clips
 from stzoo.files import sha256_of
 from stzoo.training.run import Run
 
-STEPS = 24
+STEPS = 14
 OPTIONS: dict[str, Any] = {
     "steps": STEPS,
     "batch_size": 2,
@@ -28,7 +28,7 @@ OPTIONS: dict[str, Any] = {
     "clip": 1.0,
     "recipe.crop": 16,
     "recipe.flip": True,
-    "evaluate_every": 7,
+    "evaluate_every": 5,
     "checkpoint_every": 3,
     "pictures": 0,
     "trackers": [],
@@ -48,21 +48,13 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stzoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Runs commands in processes of their own, which need no time to begin."""
-    server = Server()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def whole(stzoo: Server, clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+def whole(forks: Server, clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     """The run that nobody disturbs, on so many processes."""
 
     @cache
     def run(processes: int) -> Path:
         out = tmp_path_factory.mktemp("runs") / "whole"
-        assert stzoo.run(begin(clips, out), log_of(out), processes, line=-1) == [0] * processes, log_of(out).read_text()
+        assert forks.run(begin(clips, out), log_of(out), processes, line=-1) == [0] * processes, log_of(out).read_text()
         return out
 
     return run
@@ -101,7 +93,7 @@ def assert_same(one: Path, two: Path) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_many_times_it_comes_to_the_same_weights(
-    stzoo: Server, clips: Path, whole: Callable[[int], Path], tmp_path: Path, processes: int
+    forks: Server, clips: Path, whole: Callable[[int], Path], tmp_path: Path, processes: int
 ) -> None:
     """Half of the deaths come at a line of the code, in the middle of whatever it does; half by the clock, also inside of torch."""
     chance, kills, torn = random.Random(processes), 0, tmp_path / "torn0"
@@ -111,7 +103,7 @@ def test_killed_many_times_it_comes_to_the_same_weights(
         if kills % 2:
             death = {"seconds": chance.uniform(0.05, 0.5) * seconds}  # counting took half of them
         words = go_on(torn) if (torn / "run.json").exists() else begin(clips, torn)
-        codes = stzoo.run(words, log_of(torn), processes, **death)
+        codes = forks.run(words, log_of(torn), processes, **death)
         if any(codes):
             assert {-signal.SIGKILL, -signal.SIGALRM} & set(codes), log_of(torn).read_text()
             kills += 1
@@ -119,18 +111,18 @@ def test_killed_many_times_it_comes_to_the_same_weights(
             assert_same(torn, whole(processes))
             torn = tmp_path / f"torn{kills}"
     words = go_on(torn) if (torn / "run.json").exists() else begin(clips, torn)
-    assert stzoo.run(words, log_of(torn), processes) == [0] * processes, log_of(torn).read_text()
+    assert forks.run(words, log_of(torn), processes) == [0] * processes, log_of(torn).read_text()
     assert_same(torn, whole(processes))
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_ctrl_c_saves_and_says_how_to_go_on(
-    stzoo: Server, clips: Path, whole: Callable[[int], Path], tmp_path: Path, processes: int
+    forks: Server, clips: Path, whole: Callable[[int], Path], tmp_path: Path, processes: int
 ) -> None:
     """One of the processes hears it, all stop at the same step."""
     torn = tmp_path / "torn"
     death = {"signal": signal.SIGINT, "rank": processes - 1, "line": length_of(whole(processes))[0] // 2}
-    assert stzoo.run(begin(clips, torn), log_of(torn), processes, **death) == [130] * processes
+    assert forks.run(begin(clips, torn), log_of(torn), processes, **death) == [130] * processes
     said = log_of(torn).read_text()
     launched = ", on 2 processes as before" if processes == 2 else ""
     assert f"Go on with: stzoo finetune --output {torn} --resume{launched}\n" in said
@@ -138,33 +130,33 @@ def test_ctrl_c_saves_and_says_how_to_go_on(
     assert record["status"] == "interrupted" and 0 < record["step"] < STEPS
     saved = sorted((torn / "checkpoints").iterdir())[-1]
     assert saved.name == f"step-{record['step']:09d}"  # not the last regular one: the very step
-    assert stzoo.run(go_on(torn), log_of(torn), processes) == [0] * processes
+    assert forks.run(go_on(torn), log_of(torn), processes) == [0] * processes
     assert_same(torn, whole(processes))
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(
-    stzoo: Server, clips: Path, whole: Callable[[int], Path], tmp_path: Path
+    forks: Server, clips: Path, whole: Callable[[int], Path], tmp_path: Path
 ) -> None:
     """No file may grow beyond 40 kB: what a checkpoint writes does not fit. Beyond 2 kB the log does not."""
     torn = tmp_path / "torn"
-    assert stzoo.run(begin(clips, torn), log_of(torn), line=length_of(whole(1))[0] * 2 // 3) == [-signal.SIGKILL]
+    assert forks.run(begin(clips, torn), log_of(torn), line=length_of(whole(1))[0] * 2 // 3) == [-signal.SIGKILL]
     before = sorted(path.name for path in (torn / "checkpoints").iterdir() if not path.name.startswith("."))
     assert before
     for largest in (40_000, 2_000):
         log_of(torn).unlink()
-        assert stzoo.run(go_on(torn), log_of(torn), largest=largest) == [2]
+        assert forks.run(go_on(torn), log_of(torn), largest=largest) == [2]
         said = log_of(torn).read_text()
         assert "no space left" in said and "go on with --resume" in said, said
         assert sorted(path.name for path in (torn / "checkpoints").iterdir()) == before
-    assert stzoo.run(go_on(torn), log_of(torn)) == [0]
+    assert forks.run(go_on(torn), log_of(torn)) == [0]
     assert_same(torn, whole(1))
 
 
 def test_another_number_of_processes_goes_on_with_a_warning(
-    stzoo: Server, clips: Path, whole: Callable[[int], Path], tmp_path: Path
+    forks: Server, clips: Path, whole: Callable[[int], Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    assert -signal.SIGKILL in stzoo.run(begin(clips, out), log_of(out), 2, line=length_of(whole(2))[0] * 2 // 3)
-    assert stzoo.run(go_on(out), log_of(out)) == [0], log_of(out).read_text()
+    assert -signal.SIGKILL in forks.run(begin(clips, out), log_of(out), 2, line=length_of(whole(2))[0] * 2 // 3)
+    assert forks.run(go_on(out), log_of(out)) == [0], log_of(out).read_text()
     assert "ran on 2 processes and goes on with 1" in log_of(out).read_text()
     assert Run(out).record["status"] == "finished"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 import torch
-from commandline import Install, run_python
+from commandline import Install
+from mortal import Server
 from test_training import RECIPES, TOY, TOYS, equal, folder_of_pairs, weights
 
 from stzoo.training.launch import tell_deepspeed
@@ -33,7 +33,7 @@ def wide():
 )
 
 
-def test_fsdp2_on_two_processes(tmp_path: Path, plugin: Install) -> None:
+def test_fsdp2_on_two_processes(forks: Server, tmp_path: Path, plugin: Install) -> None:
     site = plugin("toys", WIDE)
     (site / "toys" / "recipes.py").write_text(RECIPES)
     options = TOY | {
@@ -42,11 +42,16 @@ def test_fsdp2_on_two_processes(tmp_path: Path, plugin: Install) -> None:
         "freeze": ["2.bias"],
     }  # fmt: skip
     script = Path(__file__).parent / "sharded.py"
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, script]
-    words = [folder_of_pairs(tmp_path / "data"), tmp_path, json.dumps(options), "adversarial", "staged", "fitted"]
-    places = os.pathsep.join((str(site), os.environ.get("PYTHONPATH", "")))
-    done = run_python([*launch, *words], PYTHONPATH=places, STZOO_PLUGIN_TIMEOUT="60")
-    assert done.returncode == 0, done.stderr
+    words = [
+        script,
+        folder_of_pairs(tmp_path / "data"),
+        tmp_path,
+        json.dumps(options),
+        "adversarial",
+        "staged",
+        "fitted",
+    ]
+    assert forks.run(words, tmp_path / "log", 2, site=str(site)) == [0, 0], (tmp_path / "log").read_text()
     ddp, whole, torn = (Run(tmp_path / name) for name in ("ddp", "whole", "torn"))
     assert list((torn.folder / "checkpoints").glob("*/pytorch_model_fsdp_0")), "the weights were sharded"
     for which in ("best", "last"):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -354,32 +354,48 @@ for _folder in sorted(SPACES.iterdir()):
     GROUPS.setdefault((_folder / "requirements.txt").read_text(), []).append(_folder.name)
 
 
-@contextmanager
-def started(environment: Environment, folder: Path) -> Iterator[Callable[[], str]]:
-    """The app, run as a Space runs it, in its folder; gives what waits for its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    variables = environment.variables | {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port)}
-    variables |= {"SYSTEM": "spaces", "SPACE_ID": "me/demo"}  # by which Gradio knows where it is
-    variables |= {"HF_HUB_OFFLINE": "1", "NO_PROXY": "127.0.0.1", "PYTHONUNBUFFERED": "1"}
-    log = folder.parent / "app.log"
-    with log.open("w") as output:
-        command = [str(environment.python), "app.py"]
-        process = subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=subprocess.STDOUT)
+FORKS = """
+import os, runpy, sys
+import stzoo.ui.gallery, torch  # what every app imports
 
-    def address() -> str:
-        deadline = time.monotonic() + 120
-        while f":{port}" not in log.read_text():
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+for folder in sys.argv[1:]:
+    if not os.fork():
+        os.chdir(folder)
+        log = os.open("../app.log", os.O_WRONLY | os.O_CREAT)
+        os.dup2(log, 1), os.dup2(log, 2)
+        sys.argv, sys.path[0] = ["app.py"], folder
+        runpy.run_path("app.py", run_name="__main__")
+        os._exit(0)
+os.wait()
+"""
+"""Each app runs in its folder, in a process of its own that is spared the imports; this one ends with the first of them."""
+
+
+@contextmanager
+def started(environment: Environment, folders: Sequence[Path]) -> Iterator[Callable[[Path], str]]:
+    """The apps, run as Spaces run them; gives what waits for the address of one."""
+    variables = environment.variables | {"SYSTEM": "spaces", "SPACE_ID": "me/demo"}  # by which Gradio knows where it is
+    variables |= {
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "HF_HUB_OFFLINE": "1",
+        "NO_PROXY": "127.0.0.1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = [str(environment.python), "-c", FORKS, *map(str, folders)]
+    process = subprocess.Popen(command, cwd=folders[0], env=variables, start_new_session=True)
+
+    def address(folder: Path) -> str:
+        log, deadline = folder.with_name("app.log"), time.monotonic() + 600
+        while not (found := log.exists() and re.search(r"http://127\.0\.0\.1:\d+", log.read_text())):
+            assert process.poll() is None and time.monotonic() < deadline, log.exists() and log.read_text()
             time.sleep(0.1)
-        return f"http://127.0.0.1:{port}"
+        return found[0]
 
     try:
         yield address
     finally:
-        process.terminate()
-        process.wait(20)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.mark.parametrize("tasks", GROUPS.values(), ids=",".join)
@@ -392,14 +408,13 @@ def test_spaces_run_where_only_their_requirements_are(tasks: list[str], built: P
     wanted = [Requirement(line).name.replace("-", "_") for line in lines if line and line[0] not in "#-"]
     found = [wheel for name in wanted for wheel in built.glob(f"{name}-[0-9]*.whl")]
     environment.pip("install", "--no-index", "--no-compile", *found, "--requirement", folders[0] / "requirements.txt")
-    with ExitStack() as apps:
-        waiting = [apps.enter_context(started(environment, folder)) for folder in folders]
+    with started(environment, folders) as address:
         code = "import stzoo; from importlib.metadata import version; answer = stzoo.__file__, version('gradio')"
         place, gradio = environment.ask(code, folder=folders[0])
         assert place.startswith(str(tmp_path))
-        for task, folder, address in zip(tasks, folders, waiting, strict=True):
+        for task, folder in zip(tasks, folders, strict=True):
             assert gradio == front_matter((folder / "README.md").read_text())["sdk_version"]
-            predicts(task, address(), folder.parent)
+            predicts(task, address(folder), folder.parent)
 
 
 def predicts(task: str, address: str, folder: Path) -> None:

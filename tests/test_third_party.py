@@ -76,7 +76,7 @@ def test_a_third_partys_plugin_is_installed_used_and_removed(tmp_path: Path, hub
     wheel = wheels.build(tmp_path, "stzoo-acme-rain", files, {"acme-rain": "acme_rain"}, version="3.1")
     before = environment.run("-m", "stzoo", "info", "acme-rain-small")
     assert before.returncode == 2
-    environment.install(wheel)
+    environment.pip("install", "--no-index", "--no-deps", wheel)
 
     listed = environment.run("-m", "stzoo", "list", "--query", "radar", COLUMNS="200")
     assert listed.returncode == 0, listed.stderr

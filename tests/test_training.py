@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 from commandline import TINY, Cli, Install, run_python
+from mortal import Server
 from PIL import Image
 
 import stzoo
 from stzoo import errors
+from stzoo.console import run_page
 from stzoo.training.loop import finetune
 from stzoo.training.run import Run
 
@@ -61,12 +63,14 @@ def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
-def forget(run: Run, step: int) -> None:
-    """As if it had been killed just after the checkpoint of this step."""
-    for checkpoint in (run.folder / "checkpoints").iterdir():
+def killed(run: Run, step: int) -> Path:
+    """A copy of a run, as if it had been killed just after the checkpoint of this step."""
+    copy = Run(shutil.copytree(run.folder, run.folder.with_name(f"{run.folder.name}-{step}")))
+    for checkpoint in (copy.folder / "checkpoints").iterdir():
         if checkpoint.name > f"step-{step:09d}":
             shutil.rmtree(checkpoint)
-    run.update(status="running")
+    copy.update(status="running")
+    return copy.folder
 
 
 def test_a_folder_of_clips_to_a_model(videos: Path, tmp_path: Path, cli: Cli) -> None:
@@ -102,15 +106,20 @@ def test_a_folder_of_clips_to_a_model(videos: Path, tmp_path: Path, cli: Cli) ->
 
 def test_the_written_config_repeats_the_run(videos: Path, tmp_path: Path) -> None:
     options = FAST | {"recipe": {"crop": 8, "flip": True}, "model_config": TINY | {"drop": 0.3}}
+    options["validation"] = videos / "validation"
     first = finetune("tau", videos, tmp_path / "first", **options)
     torch.rand(3)  # whatever happened in this process before makes no difference
-    again = finetune(output=tmp_path / "again", config=tmp_path / "first" / "config.yaml")
+    written = tmp_path / "first" / "config.yaml"
+    again = finetune(output=tmp_path / "again", config=written)
     assert equal(weights(first), weights(again))
     assert [entry["loss"] for entry in first.metrics if "loss" in entry] == [
         entry["loss"] for entry in again.metrics if "loss" in entry
     ]
-    other = finetune("tau", videos, tmp_path / "other", **options | {"seed": 1})
-    assert not equal(weights(first), weights(other))
+    other = finetune(output=tmp_path / "other", config=written, seed=1, epochs=np.int64(1))  # not the file's steps
+    assert not equal(weights(first), weights(other)) and other.record["steps"] == 4
+    assert (
+        finetune("tau", videos, first.folder, resume=True, **options).record["status"] == "finished"
+    )  # the same, said again
 
 
 def test_from_a_model_of_the_zoo(videos: Path, tmp_path: Path) -> None:
@@ -153,15 +162,15 @@ def test_frozen_and_slower_parameters(videos: Path, tmp_path: Path) -> None:
 
 
 def test_the_average_is_what_is_kept(videos: Path, tmp_path: Path) -> None:
-    """With a decay of 1 - 1e-6 the average stays where it started; the network itself moves."""
-    start = finetune("tau", videos, tmp_path / "start", **FAST | {"steps": 1, "recipe": {"lr": 1e-30}})
-    run = finetune("tau", videos, tmp_path / "run", **FAST | {"ema": 0.999999, "recipe": {"lr": 0.01}})
-    plain = finetune("tau", videos, tmp_path / "plain", **FAST | {"recipe": {"lr": 0.01}})
-    name = "hid.enc.0.block.attn.proj_1.weight"
-    name = name if name in weights(run) else next(key for key in weights(run) if key.startswith("hid."))
-    first = finetune("tau", videos, tmp_path / "first", **FAST | {"steps": 1, "recipe": {"lr": 0.01}})
-    assert torch.allclose(weights(run)[name], weights(first)[name], atol=1e-3)
-    assert (weights(plain)[name] - weights(start)[name]).abs().max() > 3e-3
+    """With a decay of 1 - 1e-6 the average stays where the first step led; the network itself moves."""
+    options = FAST | {"recipe": {"lr": 0.01}}
+    first, plain, averaged = (
+        weights(finetune("tau", videos, tmp_path / name, **options | more))
+        for name, more in (("first", {"steps": 1}), ("plain", {}), ("averaged", {"ema": 0.999999}))
+    )
+    name = next(key for key in first if key.startswith("hid."))
+    assert torch.allclose(averaged[name], first[name], atol=1e-3)
+    assert (plain[name] - first[name]).abs().max() > 3e-3
 
 
 def test_clipping_keeps_steps_small(toys: Path, tmp_path: Path) -> None:
@@ -179,6 +188,8 @@ def test_early_stopping(videos: Path, tmp_path: Path) -> None:
         **FAST | {"steps": 40, "evaluate_every": 2, "patience": 2, "recipe": {"lr": 1e-30}},
     )
     assert run.record["step"] == 4 and run.record["status"] == "finished"
+    page = run_page(run.folder, run.record)
+    assert "finished after 4 of 40 steps" in page and "pictures" not in page
 
 
 def test_precision_and_layout(videos: Path, tmp_path: Path) -> None:
@@ -200,10 +211,9 @@ def test_data_that_arrives_as_a_stream(toys: Path, tmp_path: Path, caplog: pytes
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.DatasetBuilder, "download_and_prepare", lambda *_, **__: pytest.fail("copied"))
         patch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)  # seconds after every pass over a file
-        whole, half = (finetune("plain", data, tmp_path / name, **stream) for name in ("whole", "half"))
+        whole = finetune("plain", data, tmp_path / "whole", **stream)
         assert whole.record["epochs"] is None and whole.record["validation"]["examples"] == 3
-        forget(half, 4)
-        assert equal(weights(whole), weights(finetune(output=half.folder, resume=True)))
+        assert equal(weights(whole), weights(finetune(output=killed(whole, 4), resume=True)))
         assert "passes over the first 8 samples" in caplog.text
         with pytest.raises(errors.ConfigError, match="length of a stream"):
             finetune("plain", data, tmp_path / "other", **stream | {"steps": None})
@@ -403,16 +413,10 @@ def test_two_optimizers_take_turns(toys: Path, tmp_path: Path) -> None:
 
 def test_a_teacher_moves_along_and_is_resumed(toys: Path, tmp_path: Path) -> None:
     whole = finetune("student", PAIRS, tmp_path / "whole", **TOY)
-    half = finetune("student", PAIRS, tmp_path / "half", **TOY)
-    newest = sorted((half.folder / "checkpoints").iterdir())[-1]
+    newest = whole.folder / "checkpoints" / "step-000000008"
     assert torch.load(newest / "stzoo.pt", weights_only=True)["recipe"] == {"moves": 8}
     assert set(weights(whole)) == {"weight"}  # the teacher is not published
-    for item in newest.iterdir():
-        item.unlink()
-    newest.rmdir()
-    half.update(status="running")
-    again = finetune(data=PAIRS, output=half.folder, resume=True)
-    assert equal(weights(whole), weights(again))
+    assert equal(weights(whole), weights(finetune(data=PAIRS, output=killed(whole, 6), resume=True)))
 
 
 def test_stages_have_optimizers_of_their_own(toys: Path, tmp_path: Path) -> None:
@@ -424,18 +428,9 @@ def test_stages_have_optimizers_of_their_own(toys: Path, tmp_path: Path) -> None
 
 def test_a_stage_is_resumed(toys: Path, tmp_path: Path) -> None:
     whole = finetune("staged", PAIRS, tmp_path / "whole", **TOY)
-    newest = sorted((whole.folder / "checkpoints").iterdir())[-1]
-    for item in newest.iterdir():
-        item.unlink()
-    newest.rmdir()
-    before = weights(whole)
-    whole.update(status="running")
     sys.modules["toys.recipes"].seen.clear()
-    assert equal(before, weights(finetune(data=PAIRS, output=whole.folder, resume=True)))
-    assert sys.modules["toys.recipes"].seen == [
-        ("coarse", 6),
-        ("fine", 2),
-    ]  # the checkpoint is of the first stage's end
+    assert equal(weights(whole), weights(finetune(data=PAIRS, output=killed(whole, 6), resume=True)))
+    assert sys.modules["toys.recipes"].seen == [("coarse", 6), ("fine", 2)]  # the checkpoint is of the first one's end
 
 
 def test_a_closed_form_fit(toys: Path, tmp_path: Path) -> None:
@@ -474,11 +469,6 @@ def test_two_data_sets(toys: Path, tmp_path: Path) -> None:
 # --- processes --------------------------------------------------------------------------------------------------------
 
 
-def torchrun(processes: int, *words: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m", "stzoo"]
-    return run_python([*launch, *words], **options)
-
-
 def words_of(options: dict[str, Any]) -> list[str]:
     found = []
     for key, value in options.items():
@@ -498,10 +488,11 @@ def folder_of_pairs(folder: Path) -> Path:
 
 def test_two_processes_are_a_larger_batch(toys: Path, tmp_path: Path) -> None:
     """The same samples in the same order, the mean of their gradients, and an evaluation of every example once."""
-    data, variables = folder_of_pairs(tmp_path / "data"), {"PYTHONPATH": str(toys)}
-    done = torchrun(
-        2, "finetune", "plain", "--data", data, "-o", tmp_path / "two", *words_of(TOY | {"batch_size": 1}), **variables
-    )
+    data, words = folder_of_pairs(tmp_path / "data"), words_of(TOY | {"batch_size": 1})
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, "-m", "stzoo"]
+    words = [*launch, "finetune", "plain", "--data", data, "-o", tmp_path / "two", *words]
+    places = os.pathsep.join((str(toys), os.environ.get("PYTHONPATH", "")))
+    done = run_python(words, PYTHONPATH=places)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("stzoo publish") == 1
     one, two = finetune("plain", data, tmp_path / "one", **TOY), Run(tmp_path / "two")
@@ -512,11 +503,12 @@ def test_two_processes_are_a_larger_batch(toys: Path, tmp_path: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_two_processes_take_over_a_closed_form_fit(toys: Path, tmp_path: Path) -> None:
-    data, words = folder_of_pairs(tmp_path / "data"), words_of(TOY)
-    done = torchrun(2, "finetune", "fitted", "--data", data, "-o", tmp_path / "run", *words, PYTHONPATH=str(toys))
-    assert done.returncode == 0, done.stderr
-    run = Run(str(tmp_path / "run"))
+def test_two_processes_take_over_a_closed_form_fit(forks: Server, toys: Path, tmp_path: Path) -> None:
+    data, run = folder_of_pairs(tmp_path / "data"), Run(tmp_path / "run")
+    words = ["finetune", "fitted", "--data", data, "-o", run.folder, *words_of(TOY)]
+    assert forks.run(words, tmp_path / "log", 2, site=str(toys)) == [0, 0], (tmp_path / "log").read_text()
+    assert forks.run(words, tmp_path / "again", 2, site=str(toys)) == [2, 2]  # neither waits for the other
+    assert (tmp_path / "again").read_text().count("already holds a run") == 2
     assert weights(run)["weight"] == pytest.approx(2)
     assert run.record["best"]["error"] == pytest.approx(0, abs=1e-6)  # of what both processes predict
 

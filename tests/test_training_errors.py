@@ -13,6 +13,7 @@ from commandline import Cli, Install
 from test_training import FAST, make_clips
 
 from stzoo import errors
+from stzoo.arguments import build_parser
 from stzoo.training.loop import finetune
 from stzoo.training.run import Run, open_folder
 
@@ -105,6 +106,8 @@ OPTIONS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a config file that is not there": ({"config": "nowhere.yaml"}, errors.ConfigError, "there is no file nowhere.yaml"),
     "no data": ({"data": None}, errors.ConfigError, "there is no data"),
     "no model": ({"model": None}, errors.ConfigError, "there is no model"),
+    "a model that is no name": ({"model": object()}, errors.ConfigError, "the model is a object"),
+    "a table in other words": ({"lr_scale": "enc.*=0.1"}, errors.ConfigError, """such as {"NAME": VALUE}"""),
     "no output": ({"output": None}, errors.ConfigError, "there is no folder"),
     "an unknown model": ({"model": "tau-mnist"}, errors.UnknownModel, "tau-mmnist"),
     "a rate that explodes": ({"recipe.lr": 1e30, "steps": 20}, errors.TrainingFailed, "the loss is"),
@@ -173,6 +176,14 @@ def test_what_a_run_left_that_never_began_is_no_hindrance(tmp_path: Path) -> Non
         open_folder(folder, False, 0)
 
 
+def test_a_run_that_failed_before_its_first_evaluation_may_be_tried_again(tmp_path: Path) -> None:
+    data, out = good(tmp_path / "data"), tmp_path / "run"
+    with pytest.raises(errors.DatasetError, match="nothing can be evaluated"):
+        finetune("tau", data, out, **FAST | {"model_config": FAST["model_config"] | {"in_shape": (6, 1, 16, 16)}})
+    assert Run(out).record["status"] == "failed"
+    assert finetune("tau", data, out, **FAST | {"steps": 1}).record["status"] == "finished"
+
+
 def test_a_run_is_not_mixed_with_another(tmp_path: Path) -> None:
     data, out = good(tmp_path / "data"), tmp_path / "run"
     finetune("tau", data, out, **FAST | {"steps": 2})
@@ -215,6 +226,13 @@ def test_the_command_says_it_in_one_line(tmp_path: Path, cli: Cli) -> None:
         assert (code, stdout) == (2, "")
         assert message in stderr and stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_flags_that_are_given_twice_or_without_a_value() -> None:
+    words = ["finetune", "tau", "--freeze", "enc.*", "--freeze", "dec.*,hid.*", "--compile", "--streaming", "false"]
+    found = vars(build_parser().parse_args(words))
+    assert found["option:freeze"] == ["enc.*", "dec.*", "hid.*"]
+    assert (found["option:compile"], found["option:streaming"]) == (True, False)
 
 
 def test_what_was_saved_survives_a_failure(tmp_path: Path) -> None:

@@ -1,24 +1,18 @@
-"""Demos: pages made from fields, endpoints that give exactly what ``predict`` gives, a gallery that loads nothing."""
+"""A model's page: made from fields, with endpoints that give exactly what ``predict`` gives."""
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
-import os
-import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from browser import Demo
-from commandline import TOY, Install, plugin, run_python  # noqa: F401 (a fixture)
-from hubserver import HubServer
+from commandline import TOY, Install, plugin  # noqa: F401 (a fixture)
+from demos import READY, client, clip, gradio_client, handler, own_folders, serve  # noqa: F401 (fixtures)
 from PIL import Image
 
 import stzoo
@@ -26,11 +20,7 @@ from stzoo import errors, media, registry
 from stzoo.requirements import Requirements
 from stzoo.spec import Model
 
-gradio_client = pytest.importorskip("gradio_client", reason="demos need gradio: pip install 'stzoo[demo]'")
-
 NAMES = ("tau-mmnist", "simvp-mmnist")
-READY = [item for item in stzoo.models() if (item.weights.bundled if item.weights else not item.source)]
-"""Models that need nothing from elsewhere: with bundled weights, or with none."""
 
 FIELD = (
     TOY.replace(
@@ -104,58 +94,10 @@ class Dial(Widget):
 """
 
 
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    monkeypatch.setenv("STZOO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-
-
-@pytest.fixture
-def serve() -> Iterator[Any]:
-    """Serves a demo on a free port; returns its address."""
-    running = []
-
-    def start(blocks: Any) -> str:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        url: str = stzoo_launch(blocks, server_port=port)
-        running.append(blocks)
-        return url
-
-    yield start
-    for blocks in running:
-        blocks.server.force_exit = True  # clients keep a stream open, for whose end it would wait
-        blocks.close(verbose=False)
-
-
-def stzoo_launch(blocks: Any, **options: Any) -> str:
-    from stzoo.ui.gallery import launch
-
-    url: str = launch(blocks, prevent_thread_lock=True, quiet=True, **options)[1]
-    return url
-
-
-def client(url: str, folder: Path) -> Any:
-    return gradio_client.Client(url, verbose=False, download_files=str(folder), analytics_enabled=False)
-
-
-def handler(blocks: Any, name: str, index: int = 0) -> Any:
-    """The function behind an event of a page, by its name; of a generator the last that comes."""
-    function = [item.fn for item in blocks.fns.values() if item.name == name][index]
-    return (lambda *values: list(function(*values))[-1]) if inspect.isgeneratorfunction(function) else function
-
-
-def clip(folder: Path, frames: int = 10) -> Path:
-    path = folder / "clip.npz"
-    media.write_video(media.sample_clip(frames, Requirements(channels=1, native_size=(64, 64))), path)
-    return path
-
-
 # --- endpoints --------------------------------------------------------------------------------------------------------
 
 
-def test_endpoints_give_bit_for_bit_what_predict_gives(tmp_path: Path, serve: Any) -> None:
+def test_endpoints_give_bit_for_bit_what_predict_gives(tmp_path: Path, serve: Any) -> None:  # noqa: F811
     source, visitor = clip(tmp_path), client(serve(stzoo.demo(*NAMES)), tmp_path)
     for name in NAMES:
         predictor = stzoo.load(name, device="cpu")
@@ -166,7 +108,7 @@ def test_endpoints_give_bit_for_bit_what_predict_gives(tmp_path: Path, serve: An
                 assert np.array_equal(stored["video"], predictor.predict(source, **options).video)
 
 
-def test_endpoints_are_documented_with_the_tasks_names_types_and_defaults(tmp_path: Path, serve: Any) -> None:
+def test_endpoints_are_documented_with_the_tasks_names_types_and_defaults(tmp_path: Path, serve: Any) -> None:  # noqa: F811
     described = client(serve(stzoo.demo("tau-mmnist")), tmp_path).view_api(return_format="dict", print_info=False)
     (endpoint,) = described["named_endpoints"].values()
     video, horizon = endpoint["parameters"]
@@ -188,7 +130,7 @@ REFUSED = (
 """Files, options, and what is said of them."""
 
 
-def test_what_is_wrong_is_told_in_a_sentence(tmp_path: Path, serve: Any) -> None:
+def test_what_is_wrong_is_told_in_a_sentence(tmp_path: Path, serve: Any) -> None:  # noqa: F811
     clip(tmp_path, 4).rename(tmp_path / "short.npz")
     clip(tmp_path, 21).rename(tmp_path / "long.npz")
     np.savez(tmp_path / "large.npz", np.zeros((10, 200, 200), np.uint8))
@@ -230,6 +172,27 @@ def test_a_prediction_that_takes_too_long_or_is_stopped_ends(tmp_path: Path) -> 
     assert str(ended[0]) == "Stopped"
 
 
+def test_who_leaves_stops_what_they_run(tmp_path: Path, serve: Any) -> None:  # noqa: F811
+    blocks = stzoo.demo("tau-mmnist")
+    url = serve(blocks) + "gradio_api"
+    number = next(index for index, item in blocks.fns.items() if item.name == "predict")
+    with httpx.Client(trust_env=False, timeout=60) as http, http.stream("GET", f"{url}/heartbeat/me"):
+        (path,) = http.post(f"{url}/upload", files={"files": ("clip.npz", clip(tmp_path).read_bytes())}).json()
+        data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, "10000", None, None, None]
+        body = {"data": data, "fn_index": number, "session_hash": "me"}
+        assert http.post(f"{url}/queue/join", json=body).status_code == 200
+        until(lambda: "me" in blocks.runner._jobs)
+        (job,) = blocks.runner._jobs["me"]
+    until(lambda: job.asked)
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_no_more_models_are_kept_than_allowed() -> None:
     from stzoo.ui.running import Predictors
 
@@ -261,12 +224,12 @@ def test_a_page_predicts_its_examples_and_gives_the_code_that_does(
     import gradio as gr
 
     blocks = stzoo.demo("tau-mmnist")
-    example, memory = handler(blocks, "fill")()
+    example, *memory = handler(blocks, "fill")()
     expected = stzoo.dataset("moving-mnist", "test")[0]["video"][:10]
     assert np.array_equal(media.read_video(example, "example", 1), media.read_video(expected, "example", 1))
     request = gr.Request(session_hash="a")
     predict = handler(blocks, "predict")
-    clips, strip, files, facts, *_, code = predict(request, lambda *_: None, example, "12", None, memory)
+    clips, strip, files, facts, *_, code = predict(request, lambda *_: None, example, "12", None, *memory)
     assert [panel["label"] for panel in clips["panels"]] == ["given", "prediction"]
     assert strip.height == 64
     assert {Path(file).suffix for file in files} == set(stzoo.fields.Video.suffixes)
@@ -288,7 +251,7 @@ def test_a_bundled_model_has_an_example_of_its_own_with_a_licence(model: Model) 
 
     subject = Subject(model, limits({}), model.name)
     needed = [item.field.name for item in subject.inputs if not item.field.optional]
-    if not needed or model.name in ("stunet-davis", "unet-camvid", "unet3d-brain"):
+    if not needed or model.name in ("stunet-davis", "unet-camvid"):
         return
     first = next(subject.examples())
     assert "first test example (" in first.label
@@ -332,8 +295,8 @@ def test_an_example_is_compared_with_its_truth_in_the_numbers_of_an_evaluation(h
     import gradio as gr
 
     blocks, options = stzoo.demo("tau-mmnist"), {"horizon": int(horizon)} if horizon else {}
-    example, memory = handler(blocks, "fill")()
-    values = handler(blocks, "predict")(gr.Request(), lambda *_: None, example, horizon, None, memory)
+    example, *memory = handler(blocks, "fill")()
+    values = handler(blocks, "predict")(gr.Request(), lambda *_: None, example, horizon, None, *memory)
     note, table, (curves,) = compared(values)
     assert "truth of moving-mnist, first test example" in note
     found = stzoo.evaluate("tau-mmnist", "moving-mnist", split="test", limit=1, options=options, device="cpu")
@@ -356,31 +319,33 @@ def test_a_truth_is_forgotten_with_its_input_and_one_that_does_not_fit_is_explai
     import gradio as gr
 
     blocks = stzoo.demo("tau-mmnist")
-    example, memory = handler(blocks, "fill")()
+    example, *memory = handler(blocks, "fill")()
     predict, forget = handler(blocks, "predict"), handler(blocks, "forget")
 
-    def note(source: Any, horizon: str, given: Any, memory: Any) -> tuple[str, bool]:
-        said, table, curves = compared(predict(gr.Request(), lambda *_: None, source, horizon, given, memory))
+    def note(source: Any, horizon: str, given: Any, *memory: Any) -> tuple[str, bool]:
+        said, table, curves = compared(predict(gr.Request(), lambda *_: None, source, horizon, given, *memory))
         return said, bool(table or curves)
 
     other = str(clip(tmp_path))
-    assert note(other, "", None, memory) == ("", False)
-    said, shown = note(example, "11", None, memory)
+    assert note(other, "", None, *memory) == ("", False)
+    said, shown = note(example, "11", None, *memory)
     assert "10 to see and 11 to predict" in said and not shown
-    kept = forget(example, memory)
+    kept = forget(example, memory[0])
     assert all("__type__" in item for item in kept), "an example's own input made it forget the truth"
-    cleared, changed = forget(other, memory)
-    assert cleared is None and changed["example"] is None
-    assert note(example, "", None, changed) == ("", False)
+    cleared, digest = forget(other, memory[0])
+    changed = [digest, memory[1]]
+    assert cleared is None
+    assert note(other, "", None, *changed) == ("", False)
+    assert note(example, "", None, *changed)[1], "what is said late of former inputs made it forget the example"
 
     truth = tmp_path / "truth.npz"
     media.write_video(stzoo.load("tau-mmnist", device="cpu").predict(other).video, truth)
-    said, table, _ = compared(predict(gr.Request(), lambda *_: None, other, "", str(truth), changed))
+    said, table, _ = compared(predict(gr.Request(), lambda *_: None, other, "", str(truth), *changed))
     assert "as given" in said
     assert (table["mse"], table["psnr_torchmetrics"]) == ("0", "inf")
-    said, shown = note(other, "9", str(truth), changed)
+    said, shown = note(other, "9", str(truth), *changed)
     assert "video should be 10x1x64x64, and the prediction is 9x1x64x64" in said.replace("\\", "") and not shown
-    said, shown = note(example, "", str(truth), changed)
+    said, shown = note(example, "", str(truth), *changed)
     assert "belongs to another input" in said and not shown
 
 
@@ -389,7 +354,7 @@ def test_two_models_are_compared_on_one_input(tmp_path: Path) -> None:
 
     blocks = stzoo.demo("tau-mmnist")
     values = handler(blocks, "compare")(
-        gr.Request(), lambda *_: None, "simvp-mmnist", str(clip(tmp_path)), "", None, None
+        gr.Request(), lambda *_: None, "simvp-mmnist", str(clip(tmp_path)), "", None, None, None
     )
     own, its = (item for item in values if isinstance(item, list))
     for name, files in (("tau-mmnist", own), ("simvp-mmnist", its)):
@@ -432,7 +397,7 @@ def test_a_third_partys_field_gets_a_page_and_a_broken_one_keeps_its_error_to_it
     plugin: Install,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    serve: Any,
+    serve: Any,  # noqa: F811
 ) -> None:
     from torch import nn
 
@@ -455,191 +420,6 @@ def test_a_third_partys_field_gets_a_page_and_a_broken_one_keeps_its_error_to_it
     assert ["cannot be shown" in page for page in pages.values()] == [False, True, False]
     assert "toy.nowhere" in pages["lost_one"]
     assert "Traceback" not in pages["lost_one"]
-
-
-# --- the gallery ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def crowd() -> Iterator[None]:
-    """2,000 more models."""
-    registry._registry.cache_clear()
-    registered, model = registry.registry(), stzoo.info("tau-mmnist")
-    owner = next(item for item in registered.plugins if item.name == model.plugin)
-    more = [dataclasses.replace(model, name=f"many-{index}", license="cc-by-nc-4.0") for index in range(2000)]
-    owner.specs["models"] = [*owner.specs["models"], *more]
-    registered._register()
-    yield
-    registry._registry.cache_clear()
-
-
-def test_a_gallery_of_2000_models_makes_pages_when_they_are_visited_and_loads_nothing(
-    crowd: None, tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from stzoo.ui import gallery, running
-
-    made: list[str] = []
-    loaded, original = running.Predictors(4), gallery.page
-    monkeypatch.setattr(running, "PREDICTORS", loaded)
-    monkeypatch.setattr(gallery, "page", lambda *args: made.append(args[0].name) or original(*args))
-    url = serve(stzoo.demo())
-    front = httpx.get(url, trust_env=False, timeout=60)
-    assert front.status_code == 200
-    assert f"{2000 + len(READY)} models" in front.text
-    assert (made, len(loaded)) == ([], 0)
-    page = httpx.get(f"{url}model/many_1999/", trust_env=False, timeout=60)
-    assert page.status_code == 200
-    assert made == ["many-1999"]
-    answer = client(f"{url}model/many_1999/", tmp_path).predict(
-        gradio_client.handle_file(clip(tmp_path)), api_name="/predict_many_1999"
-    )
-    with np.load(answer) as stored:
-        assert np.array_equal(stored["video"], stzoo.load("tau-mmnist", device="cpu").predict(clip(tmp_path)).video)
-    for path in ("model/nothing/", "model/many_1999/gradio_api/file=/etc/passwd", "model/..%2f..%2fetc/passwd"):
-        assert httpx.get(url + path, trust_env=False).status_code in (403, 404)
-
-
-def test_pages_that_nobody_visited_for_longest_are_given_up_and_made_anew(
-    crowd: None, tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from stzoo.ui import gallery
-
-    made: list[str] = []
-    original = gallery.page
-    monkeypatch.setattr(gallery, "KEPT", 2)
-    monkeypatch.setattr(gallery, "page", lambda *args: made.append(args[0].name) or original(*args))
-    blocks = stzoo.demo()
-    url = serve(blocks)
-    pages = blocks.app.router.routes[0].app
-    queues: list[Any] = []
-    sent: list[str] = []
-    for number in (1, 2, 1, 3, 1, 2):
-        assert httpx.get(f"{url}model/many_{number}/", trust_env=False, timeout=60).status_code == 200
-        page = pages.made[f"many_{number}"][0]
-        queues.append(page._queue)
-        assert page.state_holder.capacity == gallery.SESSIONS
-        assert page.limiter.total_tokens > blocks.limits["concurrency"], "pages could wait for each other forever"
-        if number == 2:
-            files = {"files": (f"{len(queues)}.mp4", bytes(len(queues)))}
-            sent += httpx.post(f"{url}model/many_2/gradio_api/upload", files=files, trust_env=False, timeout=60).json()
-    assert made == ["many-1", "many-2", "many-3", "many-2"]
-    assert sorted(route.path for route in pages.router.routes) == ["/many_1", "/many_2"]
-    assert [queue.stopped for queue in queues] == [False, True, False, True, False, False], "a queue still runs"
-    assert [Path(path).is_file() for path in sent] == [False, True], "what visitors sent outlives the page"
-    answer = client(f"{url}model/many_2/", tmp_path).predict(
-        gradio_client.handle_file(clip(tmp_path)), api_name="/predict_many_2"
-    )
-    with np.load(answer) as stored:
-        assert stored["video"].shape == (10, 1, 64, 64)
-
-
-def test_the_gallery_is_filtered(crowd: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stzoo.ui.gallery.Thumbnails.of", lambda *_: ({}, False))  # no predictions in the background
-    show = handler(stzoo.demo(), "narrow")
-
-    def names(*filters: str) -> str:
-        return str(show(*filters)[0])
-
-    assert f"{2000 + len(READY)} models, the first 48" in names("", "any", "any", "any")
-    free = [item for item in READY if "-nc-" not in item.license and item.license not in ("", "unknown", "other")]
-    assert 0 < len(free) < len(READY)
-    assert f">{len(free)} models" in names("", "any", "any", "commercial use allowed")
-    assert f">{2000 + sum(item.license == 'cc-by-nc-4.0' for item in READY)} models" in names(
-        "", "any", "any", "cc-by-nc-4.0"
-    )
-    assert "1 model<" in names("many-1999 mnist", "video-prediction", "video-prediction", "any").replace(
-        "1 model</p", "1 model<"
-    )
-    assert "0 models" in names("nothing like it", "any", "any", "any")
-
-
-def test_thumbnails_are_real_predictions_kept_under_the_hash_of_the_weights(tmp_path: Path) -> None:
-    from stzoo.ui.gallery import THUMBNAIL, Thumbnails
-    from stzoo.ui.limits import limits
-    from stzoo.ui.running import Runner
-
-    model: Model = stzoo.info("tau-mmnist")
-    assert model.weights is not None
-    thumbnails = Thumbnails(Runner(limits({})))
-    path = thumbnails.make(model)
-    assert path.name == f"{model.weights.sha256}.png"
-    example = stzoo.dataset("moving-mnist", "test")[0]["video"][:10]
-    strip = media.strip(stzoo.load("tau-mmnist", device="cpu").predict(example).video)
-    strip.thumbnail(THUMBNAIL)
-    assert Image.open(path).tobytes() == strip.tobytes()
-    pictures, pending = thumbnails.of([model])
-    assert pictures[model.qualified_name].startswith("data:image/png;base64,")
-    assert not pending
-
-
-def test_names_and_tasks_choose_what_is_shown() -> None:
-    from stzoo.ui.gallery import _chosen
-
-    bundled = [model.name for model in stzoo.models(task="video-prediction") if model.weights and model.weights.bundled]
-    assert [model.name for model in _chosen(["video-prediction"], None)] == bundled
-    assert [model.name for model in _chosen(["tau-mmnist"], None)] == ["tau-mmnist"]
-    assert [model.name for model in _chosen([], "video-prediction")] == bundled
-    with pytest.raises(errors.UnknownModel, match="Did you mean"):
-        stzoo.demo("tau-mnist")
-
-
-def test_saved_folders_and_hub_repos_get_pages_and_what_is_wrong_with_one_is_said_there(
-    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from stzoo.ui.gallery import _stored
-
-    original = stzoo.load("tau-mmnist", device="cpu")
-    saved = original.save(tmp_path / "saved")
-    hub.put("me/tau-clips", {path.name: path for path in saved.iterdir()})
-    hub.put("me/no-model", {"README.md": b"nothing"})
-    for name, value in hub.env(tmp_path / "home").items():
-        monkeypatch.setenv(name, value)
-    with Demo(tmp_path / "demo", "me/tau-clips", str(saved), "me/no-model", "simvp-mmnist") as running:
-        visitor = client(running.url, tmp_path)
-        endpoints = visitor.view_api(return_format="dict", print_info=False)["named_endpoints"]
-        assert len(endpoints) == 3 and "/predict_me_tau_clips" in endpoints
-        expected = original.predict(clip(tmp_path)).video
-        for endpoint in endpoints.keys() - {"/predict_simvp_mmnist"}:
-            with np.load(visitor.predict(gradio_client.handle_file(clip(tmp_path)), api_name=endpoint)) as stored:
-                assert np.array_equal(stored["video"], expected)
-        pages = {
-            name: httpx.get(f"{running.url}/{name}", trust_env=False).text for name in ("me_tau_clips", "me_no_model")
-        }
-    assert 'stzoo.load(\\"me/tau-clips\\")' in pages["me_tau_clips"]
-    assert "licence: apache-2.0" in pages["me_tau_clips"]
-    assert "This model cannot be shown" in pages["me_no_model"] and "config.json" in pages["me_no_model"]
-
-    alone = run_python(["-m", "stzoo", "demo", tmp_path / "nowhere", "--no-browser"])
-    assert (alone.returncode, alone.stderr.count("\n")) == (2, 1)
-    assert "there is no folder" in alone.stderr
-    with pytest.raises(errors.UnknownModel):
-        _stored("./nowhere", alone=True)
-
-
-# --- the command ------------------------------------------------------------------------------------------------------
-
-
-def test_the_command_prints_the_address_and_serves(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "stzoo", "demo", "tau-mmnist", "--no-browser", "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
-        try:
-            assert process.stdout is not None
-            url = process.stdout.readline().strip()
-            assert url == f"http://127.0.0.1:{port}/"
-            assert httpx.get(url, trust_env=False).status_code == 200
-        finally:
-            process.terminate()
-
-
-def test_gradio_is_imported_only_for_demos_and_its_absence_is_told(tmp_path: Path) -> None:
-    quiet = run_python(["-c", "import sys, stzoo, stzoo.cli; stzoo.models(); print('gradio' in sys.modules)"])
-    assert quiet.stdout == "False\n", quiet.stderr
-    (tmp_path / "gradio.py").write_text("raise ImportError('not here')")
-    absent = run_python(["-m", "stzoo", "demo"], PYTHONPATH=f"{tmp_path}:{os.pathsep.join(sys.path)}")
-    assert absent.returncode == 2
-    assert "pip install 'stzoo[demo]'" in absent.stderr
 
 
 def test_a_page_says_nothing_of_an_input_that_may_be_anything() -> None:

@@ -23,7 +23,6 @@ import pytest
 from attacker import (
     ENDPOINT,
     MEGABYTE,
-    PATIENCE,
     SECRET,
     Answer,
     Attacker,
@@ -37,7 +36,7 @@ from attacker import (
     pickled,
     png_bomb,
 )
-from browser import Demo
+from browser import PATIENCE, Demo
 
 from stzoo import media
 from stzoo.errors import MediaError
@@ -188,7 +187,7 @@ def refused(answer: Answer, attacker: Attacker, echo: bool = False) -> str:
 @pytest.fixture(scope="module")
 def attacker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacker]:
     pytest.importorskip("gradio", reason="the demo needs gradio: pip install 'stzoo[demo]'")
-    limits = {"max-file-size": 8, "max-upload": 20, "upload-time": 8, "time-limit": 4, "queue": 12}
+    limits = {"max-file-size": 8, "max-upload": 20, "upload-time": 5, "time-limit": 4, "queue": 12}
     words = [f"--{name}={value}" for name, value in (limits | {"connections": CONNECTIONS}).items()]
     with Demo(tmp_path_factory.mktemp("demo"), "--task", "video-prediction", *words) as demo:
         made = Attacker(demo)
@@ -309,7 +308,7 @@ def test_an_uploaded_page_is_not_shown_as_one(name: str, attacker: Attacker) -> 
 
 
 def test_an_upload_over_the_limit(attacker: Attacker) -> None:
-    limit = httpx.get(f"{attacker.demo.url}/config", trust_env=False).json()["max_file_size"]
+    limit = attacker.demo.http.get("/config").json()["max_file_size"]
     assert limit and limit <= 500 * MEGABYTE
     answer = attacker.upload("clip.mp4", (bytes(MEGABYTE) for _ in range(limit // MEGABYTE + 2)))
     hold(answer, attacker)
@@ -324,7 +323,7 @@ def stored(demo: Demo) -> int:
 
 def settled(demo: Demo, before: int) -> bool:
     """Whether the upload folder is soon as it was."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE / 2
     while stored(demo) > before and time.monotonic() < until:
         time.sleep(0.1)
     return stored(demo) <= before
@@ -363,8 +362,8 @@ def test_an_upload_that_never_ends(attacker: Attacker) -> None:
     for connection in [connected(attacker, SLOW % way) for way in ways]:
         with connection:
             said = connection.recv(4096)
-            assert said.split()[1] in (b"400", b"408") and b"may take 8 seconds" in said + connection.recv(4096)
-            assert 7 < time.monotonic() - start < 30
+            assert said.split()[1] in (b"400", b"408") and b"may take 5 seconds" in said + connection.recv(4096)
+            assert time.monotonic() - start > 4
             while connection.recv(4096):  # it is closed
                 pass
     assert settled(attacker.demo, before), "what was refused is still on the disk"
@@ -373,7 +372,7 @@ def test_an_upload_that_never_ends(attacker: Attacker) -> None:
 def test_an_upload_that_ends_in_the_middle(attacker: Attacker) -> None:
     before = stored(attacker.demo)
     connection = connected(attacker, SLOW % (b"upload", b"multipart/form-data; boundary=x"))
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE / 2
     while stored(attacker.demo) == before and time.monotonic() < until:
         time.sleep(0.05)
     assert stored(attacker.demo) > before
@@ -389,7 +388,7 @@ def test_more_streams_than_the_demo_holds_open(attacker: Attacker, good: bytes) 
     assert attacker.get("/").status == 503
     for stream in streams:
         stream.close()
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE / 2
     while attacker.get("/").status == 503 and time.monotonic() < until:
         time.sleep(0.2)
     assert attacker.predict("clip.mp4", good).event == "complete"
@@ -451,8 +450,7 @@ def test_a_request_that_is_malformed(case: str, attacker: Attacker) -> None:
     ],
 )
 def test_an_address_that_nobody_should_ask(method: str, path: str, body: Any, attacker: Attacker) -> None:
-    url = f"{attacker.demo.url}/gradio_api{path}"
-    answer = httpx.request(method, url, json=body, timeout=PATIENCE, trust_env=False)
+    answer = attacker.http.request(method, path, json=body)
     hold(Answer(answer.status_code, answer.text), attacker)
     assert answer.status_code >= 400
 
@@ -482,9 +480,7 @@ def test_a_flood_ends_in_a_full_queue(attacker: Attacker, good: bytes) -> None:
     body = {"data": [file_data(path), *attacker.values()]}
 
     def join(_: int) -> int:
-        answer = httpx.post(
-            f"{attacker.demo.url}/gradio_api/call/{ENDPOINT}", json=body, timeout=PATIENCE, trust_env=False
-        )
+        answer = attacker.http.post(f"/call/{ENDPOINT}", json=body)
         hold(Answer(answer.status_code, answer.text), attacker)
         return answer.status_code
 

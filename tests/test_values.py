@@ -24,6 +24,12 @@ def test_numbers_are_told_in_six_digits() -> None:
     assert distance.told(3) == "3"
 
 
+def test_what_is_no_whole_number_is_told() -> None:
+    for value in (2.5, float("inf"), float("nan"), True, "2.5", [2]):
+        with pytest.raises(ValueError, match="must be a whole number of at least 1"):
+            Number("count", minimum=1, integer=True).parse(value)
+
+
 def test_values_can_be_looked_at() -> None:
     """Other words are another picture; long ones are not cut off."""
     pictures = [np.asarray(SAME.preview(value)) for value in (True, False)]

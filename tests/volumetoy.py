@@ -24,7 +24,7 @@ def stzoo_architectures():
 def stzoo_models():
     weights = Weights("toy/volumes", sha256="SHA256", size=SIZE, bundled="weights/net.safetensors")
     needs = Requirements(channels=1, classes=("air", "<b>tissue</b>", "kernel"), reach=1, tile=64)
-    yield Model("finding-one", "finding-net", weights=weights, requirements=needs, license="apache-2.0")
+    yield Model("finding-one", "finding-net", weights=weights, requirements=needs, license="cc-by-nc-4.0")
 """
 
 NET = """

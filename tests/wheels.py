@@ -6,8 +6,10 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 import zipfile
 from collections.abc import Mapping
@@ -69,11 +71,26 @@ def plugin(folder: Path, name: str, source: str, *, plugin_name: str = "", **fil
     return build(folder, name, {f"{module}.py": source, **modules}, {plugin_name or name: module})
 
 
+DISTRIBUTE = """
+import os, sys, tarfile
+from setuptools import build_meta
+
+folder, unpacked = sys.argv[1:]
+archive = build_meta.build_sdist(folder)
+with tarfile.open(os.path.join(folder, archive)) as content:
+    content.extractall(unpacked, filter="data")
+os.chdir(os.path.join(unpacked, archive.removesuffix(".tar.gz")))
+build_meta.build_wheel(folder)
+"""
+"""What ``python -m build --no-isolation`` does, in one process instead of six."""
+
+
 def distributions(folder: Path) -> Path:
     """Build source distributions of everything in the repository, and wheels from them; returns ``folder``."""
     for source in SOURCES:
-        command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(source)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        with tempfile.TemporaryDirectory() as unpacked:
+            command = [sys.executable, "-c", DISTRIBUTE, str(folder), unpacked]
+            done = subprocess.run(command, capture_output=True, text=True, cwd=source)
         assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -106,7 +123,12 @@ class Environment:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def install(self, *wheels: Path) -> None:
-        self.pip("install", "--no-index", "--no-deps", "--no-compile", *wheels)
+        """What pip does, in a hundredth of its time, with wheels that bring neither commands nor anything compiled."""
+        for wheel in wheels:
+            for old in self.site.glob(f"{wheel.name.partition('-')[0]}-*.dist-info"):
+                shutil.rmtree(old)
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(self.site)
 
     def run(
         self, *arguments: str | Path, folder: Path | None = None, **variables: str
@@ -114,7 +136,7 @@ class Environment:
         """Run this environment's Python with arguments, in ``folder``; gives ``returncode``, ``stdout`` and ``stderr``."""
         command = [str(self.python), *map(str, arguments)]
         variables = self.variables | variables
-        return subprocess.run(command, capture_output=True, text=True, timeout=100, env=variables, cwd=folder)
+        return subprocess.run(command, capture_output=True, text=True, timeout=600, env=variables, cwd=folder)
 
     def ask(self, code: str, folder: Path | None = None, **variables: str) -> Any:
         """Run Python code that sets ``answer``; returns it, through JSON."""

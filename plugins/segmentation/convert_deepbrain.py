@@ -8,7 +8,8 @@
 Nothing of the package is installed or run: its frozen graph is read as `stzoo import` reads it
 (stzoo_segmentation.frozen_graph). `colin27` has the head in `images/` and the skull-stripped head in `labels/` under the same
 name, `ch2.nii.gz` and `ch2bet.nii.gz` of Debian's package mricron-data 1.2.20211006, the latter as a mask:
-`python plugins/segmentation/convert_deepbrain.py --colin27 usr/share/mricron/templates colin27` makes it.
+`python plugins/segmentation/convert_deepbrain.py --colin27 usr/share/mricron/templates colin27` makes it. With `--every 3`
+behind it the voxels are means of 3x3x3: the example that the plugin ships.
 """
 
 from __future__ import annotations
@@ -48,13 +49,19 @@ def convert(source: Path) -> None:
         print(bundle(saved, TARGET, dtype="float32", command=command))
 
 
-def colin27(templates: Path, target: Path) -> None:
-    """The head of Colin27, and which of its voxels are brain, as a folder of the data set ``volumes``."""
+def colin27(templates: Path, target: Path, every: int) -> None:
+    """The head of Colin27, and which of its voxels are brain, as a folder of the data set ``volumes``; voxels are means of
+    ``every`` along each axis."""
     for name in ("images", "labels"):
         (target / name).mkdir(parents=True, exist_ok=True)
-    head, brain = (read_volume(templates / f"{name}.nii.gz", name) for name in ("ch2", "ch2bet"))
-    write_volume(head.astype(np.int16), target / "images/colin27.nii.gz")
-    write_volume(Grid(np.asarray(brain[0] > 0, np.uint8), brain.affine, brain.axes), target / "labels/colin27.nii.gz")
+    head, brain = (read_volume(templates / f"{name}.nii.gz", name)[0] for name in ("ch2", "ch2bet"))
+    affine = head.affine @ np.diag([every, every, every, 1.0])
+    affine[:3, 3] += head.affine[:3, :3] @ np.full(3, (every - 1) / 2)
+    for values, place in ((head, "images"), (brain > 0, "labels")):
+        cut = np.asarray(values, np.float32)[tuple(slice(size // every * every) for size in values.shape)]
+        blocks = cut.reshape([part for size in cut.shape for part in (size // every, every)])
+        mean = np.rint(blocks.mean((1, 3, 5))).astype(np.uint8)
+        write_volume(Grid(mean, affine, head.axes), target / place / "colin27.nii.gz")
 
 
 def main() -> None:
@@ -62,11 +69,12 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="the wheel, or the graph; with --colin27 the folder of templates")
     parser.add_argument("target", type=Path, nargs="?", help="with --colin27: the folder to make")
     parser.add_argument("--colin27", action="store_true", help="make the data that it is measured on")
+    parser.add_argument("--every", type=int, default=1, help="with --colin27: voxels that are one along each axis")
     options = parser.parse_args()
     if options.colin27:
         if options.target is None:
             parser.error("--colin27 needs a folder to make")
-        colin27(options.source, options.target)
+        colin27(options.source, options.target, options.every)
     else:
         convert(options.source)
 

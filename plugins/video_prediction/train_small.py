@@ -31,7 +31,7 @@ SIMVP = (
     "model_config.N_T=6 model_config.mlp_ratio=4.0"
 )
 RADAR = (
-    "--steps 1200 --batch-size 4 --evaluate-every 100 --monitor mae --precision bf16 --channels-last true --lr 1e-3 --seed 0 "
+    "--batch-size 4 --evaluate-every 100 --monitor mae --precision bf16 --channels-last true --lr 1e-3 --seed 0 "
     "--set recipe.crop=64 recipe.mae=1"
 )
 SYSTEMS = {
@@ -44,8 +44,8 @@ SYSTEMS = {
     "swinlstm-mmnist": f"swinlstm {FROM_SCRATCH} --precision bf16 --lr 1e-3 --clip 1 --set recipe.schedule=onecycle "
     "model_config.model_type=b model_config.patch_size=4 model_config.embed_dim=64 model_config.heads=[4] "
     "model_config.depths=[2]",
-    "simvp-knmi": f"simvp-mmnist {RADAR}",
-    "tau-knmi": f"tau-mmnist {RADAR}",
+    "simvp-knmi": f"simvp-mmnist --steps 850 {RADAR} recipe.brightness=0.3",
+    "tau-knmi": f"tau-mmnist --steps 1200 {RADAR}",
 }
 """Name of the model -> what `stzoo finetune` starts from, and its options."""
 DATA = {"mmnist": "moving-mnist?digits={}", "knmi": "rain-radar?root={}"}

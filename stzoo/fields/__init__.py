@@ -26,6 +26,7 @@ from stzoo.fields.values import Shape as Shape
 from stzoo.fields.values import Size as Size
 from stzoo.fields.values import as_value as as_value
 from stzoo.fields.values import complete_values as complete_values
+from stzoo.fields.values import query_options as query_options
 from stzoo.fields.vector import Vector as Vector
 from stzoo.fields.volumes import Volume as Volume
 from stzoo.fields.volumes import VolumeMask as VolumeMask

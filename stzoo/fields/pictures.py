@@ -53,8 +53,10 @@ class Image(Field):
         return media.to_pil(value)
 
     def error(self, value: np.ndarray, truth: np.ndarray) -> PILImage | None:
-        """The absolute difference; None where the shapes are not the same."""
-        return self.preview(abs(value - truth)) if value.shape == truth.shape else None
+        """The absolute difference, mean over the channels, in colours, dark for none; None where the shapes are not the same."""
+        from stzoo.media import colours
+
+        return colours.heat(abs(value - truth).mean(0)) if value.shape == truth.shape else None
 
     def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
         from stzoo import media

@@ -7,13 +7,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from numbers import Real
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl
 
 from stzoo.errors import ConfigError, StzooError
 from stzoo.fields.base import Value, suggestion
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,8 @@ class Number(Value):
                 value = int(value) if self.integer else float(value)
             except ValueError:
                 raise ValueError(f"must be {self.accepted()}") from None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or (self.integer and value != int(value)):
-            raise ValueError(f"must be {self.accepted()}")
-        if not self.minimum <= value <= self.maximum:
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number or (self.integer and value % 1 != 0) or not self.minimum <= value <= self.maximum:
             raise ValueError(f"must be {self.accepted()}")
         return int(value) if self.integer else float(value)
 
@@ -132,6 +130,16 @@ class _Same(Value):
         if self.default is not None and not isinstance(value, type(self.default)):
             raise ValueError(f"must be {self.accepted()}")
         return value
+
+
+def query_options(query: str, source: str, error: type[StzooError]) -> dict[str, str]:
+    """The options that are written behind the question mark of ``source``."""
+    try:
+        return dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True))
+    except ValueError:
+        raise error(
+            f"the options of {source!r} cannot be read", "Write them as NAME?option=value&option=value"
+        ) from None
 
 
 def complete_values(

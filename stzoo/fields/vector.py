@@ -61,7 +61,7 @@ class Vector(Field):
         return Image.fromarray(picture)
 
     def write(self, value: np.ndarray, path: Path, **options: Any) -> None:
-        """``.csv``: one row. Raises MediaError for another ending."""
+        """``.csv``: one row."""
         import json
 
         import numpy as np
@@ -69,13 +69,10 @@ class Vector(Field):
         from stzoo.files import atomic_path
 
         suffix = path.suffix.lower()
-        if suffix not in self.suffixes:
-            raise MediaError(f"cannot write {self.name} as {path.name!r}", f"Endings: {', '.join(self.suffixes)}")
         numbers = [float(number) for number in value]
         with atomic_path(path) as temporary:
             if suffix == ".npy":
-                with temporary.open("wb") as file:
-                    np.save(file, value)
+                np.save(temporary, value)
             else:
                 text = json.dumps(numbers) if suffix == ".json" else ",".join(map(repr, numbers))
                 temporary.write_text(text + "\n")
@@ -87,17 +84,14 @@ def _opened(value: Any, name: str) -> Any:
 
     import numpy as np
 
-    from stzoo.media.decoding import File, load_array
+    from stzoo.media.decoding import file_of, load_array
 
-    if not isinstance(value, (str, Path)):
+    if not (file := file_of(value, name)):
         return value.detach().cpu() if hasattr(value, "detach") else value
-    file = File(Path(value).expanduser())
     if file.suffix in ARRAYS:
         return load_array(file, name)
     try:
-        text = file.path.read_text()
+        text = file.path.read_text() if file.data is None else file.data.decode()
         return json.loads(text) if file.suffix == ".json" else np.loadtxt(text.splitlines(), delimiter=",")
     except (OSError, ValueError) as problem:
-        raise MediaError(
-            f"{name}: {file.path} cannot be read ({problem})", f"Endings: {', '.join(Vector.reads)}"
-        ) from None
+        raise MediaError(f"{name}: {file} cannot be read ({problem})", f"Endings: {', '.join(Vector.reads)}") from None

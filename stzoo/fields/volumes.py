@@ -34,10 +34,11 @@ class Volume(Field):
 
     def read(self, value: Any, requirements: Requirements, **options: Any) -> Grid:
         """As one channel unless ``requirements.channels`` says otherwise. Errors: :func:`stzoo.media.volumes.read_volume`."""
+        from stzoo import media
         from stzoo.media import volumes
 
         grid = volumes.read_volume(value, self.name, requirements.channels)
-        volumes.check_size(grid, self.name, requirements)
+        media.check_size(grid, self.name, requirements, axes=3)
         return grid
 
     def sample(self, requirements: Requirements) -> Grid:
@@ -78,10 +79,11 @@ class VolumeMask(Field):
     ui: ClassVar[str] = "stzoo.ui.volumes:VolumeMaskWidget"
 
     def read(self, value: Any, requirements: Requirements, **options: Any) -> Grid:
+        from stzoo import media
         from stzoo.media import volumes
 
         grid = volumes.read_volume_mask(value, self.name, len(requirements.classes))
-        volumes.check_size(grid, self.name, requirements)
+        media.check_size(grid, self.name, requirements, axes=3)
         return grid
 
     def sample(self, requirements: Requirements) -> Grid:

@@ -98,8 +98,9 @@ def read_image(
         value = from_pil(value, channels)
     array = as_array(value, name)
     if array.ndim not in (2, 3):
+        hint = " (several pictures at once go through predict_batch)" if array.ndim == 4 else ""
         raise InputError(
-            f"{name}: shape {array.shape} is not a picture", "Give (height, width) or (channels, height, width)"
+            f"{name}: shape {array.shape} is not a picture{hint}", "Give (height, width) or (channels, height, width)"
         )
     array = array[None] if array.ndim == 2 else channels_first(array, channels)
     return resized(_checked(array, name, channels, source), size)
@@ -141,6 +142,15 @@ def count_frames(value: Any, name: str) -> int:
     with opened_film(file, name) as (container, stream):
         # Some containers do not tell. Packets are not decoded, and each holds a frame.
         return int(stream.frames) or sum(1 for packet in container.demux(stream) if packet.size)
+
+
+def frame_rate(value: Any, name: str) -> float | None:
+    """Frames per second that a video file states; None for everything else."""
+    file = file_of(value, name)
+    if not file or file.suffix not in VIDEOS:
+        return None
+    with opened_film(file, name) as (_, stream):
+        return float(stream.average_rate) if stream.average_rate else None
 
 
 def as_array(value: Any, name: str) -> np.ndarray:
@@ -189,14 +199,13 @@ def resized(array: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
     return np.stack(planes).reshape(*array.shape[:-2], *size)
 
 
-def check_size(array: np.ndarray, name: str, requirements: Requirements) -> None:
-    """Raise InputError where a picture is smaller than the network can take."""
-    height, width = array.shape[-2:]
-    if min(height, width) < requirements.minimum:
-        raise InputError(
-            f"{name}: {width}x{height} pixels, the model needs at least {requirements.minimum}x{requirements.minimum}",
-            "Enlarge the input",
-        )
+def check_size(array: np.ndarray, name: str, requirements: Requirements, axes: int = 2) -> None:
+    """Raise InputError where a picture, or a volume (3 ``axes``), is smaller than the network can take."""
+    sides, least = array.shape[-axes:], requirements.minimum
+    if min(sides) < least:
+        found = f"{sides[1]}x{sides[0]} pixels" if axes == 2 else "x".join(map(str, sides)) + " voxels"
+        wanted = "x".join([str(least)] * axes)
+        raise InputError(f"{name}: {found}, the model needs at least {wanted}", "Enlarge the input")
 
 
 # --- fitting to the network -------------------------------------------------------------------------------------------
@@ -335,13 +344,18 @@ def write_array(array: np.ndarray, path: Path, name: str) -> None:
 
 def strip(clip: np.ndarray, gap: int = 2) -> PILImage:
     """All frames of (T, C, H, W) side by side."""
+    return side_by_side([to_pil(frame) for frame in clip], gap)
+
+
+def side_by_side(pictures: Sequence[PILImage], gap: int) -> PILImage:
+    """Pictures in a row, on dark grey."""
     from PIL import Image
 
-    frames = [to_pil(frame).convert("RGB") for frame in clip]
-    width, height = frames[0].size
-    sheet = Image.new("RGB", (len(frames) * (width + gap) - gap, height), (64, 64, 64))
-    for index, frame in enumerate(frames):
-        sheet.paste(frame, (index * (width + gap), 0))
+    width = sum(item.width + gap for item in pictures) - gap
+    sheet, left = Image.new("RGB", (width, max(item.height for item in pictures)), (64, 64, 64)), 0
+    for item in pictures:
+        sheet.paste(item.convert("RGB"), (left, 0))
+        left += item.width + gap
     return sheet
 
 

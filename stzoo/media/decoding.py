@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 
 from stzoo.errors import DependencyMissing, InputError, MediaError
-from stzoo.files import ARRAYS, IMAGES, VIDEOS, ending, natural
+from stzoo.files import ARRAYS, IMAGES, VIDEOS, ending, files_in
 from stzoo.media.deep import decode_deep, is_deep
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class File:
 def file_of(value: Any, name: str) -> File | None:
     """The file that a value names or holds, which is there and not empty; None for values that are no file.
 
-    ``value``: a path, bytes, or both as ``datasets`` gives them: ``{"path", "bytes"}``, where a stream's path is an address.
+    ``value``: a path, bytes, an open file, or path and bytes as ``datasets`` gives them: ``{"path", "bytes"}``, where a
+    stream's path is an address.
     """
     data = None
     if isinstance(value, dict) and value.keys() & {"path", "bytes"}:
@@ -66,6 +68,9 @@ def file_of(value: Any, name: str) -> File | None:
             data = _fetched(value, name)
     elif isinstance(value, bytes):
         value, data = "", value
+    elif callable(getattr(value, "read", None)):
+        value, data = str(getattr(value, "name", "")), value.read()
+        data = data.encode() if isinstance(data, str) else data
     if not isinstance(value, (str, Path)):
         return None
     file = File(Path(value).expanduser(), data)
@@ -89,8 +94,7 @@ def _fetched(url: str, name: str) -> bytes:
 
 def frame_files(folder: Path, name: str) -> list[Path]:
     """The frames in a folder, in natural order; raises MediaError if there are none."""
-    found = (item for item in folder.iterdir() if item.suffix.lower() in IMAGES and not item.name.startswith("."))
-    files = sorted(found, key=lambda item: natural(item.name))
+    files = files_in(folder, IMAGES)
     if not files:
         raise MediaError(f"{name}: the folder {folder} holds no frames", f"Put images in it ({', '.join(IMAGES)})")
     return files
@@ -182,6 +186,8 @@ def opened_picture(file: File, name: str, how: str) -> Iterator[PILImage]:
     """The opened picture; what goes wrong inside becomes MediaError."""
     from PIL import Image
 
+    if file.data is None and file.path.is_dir():
+        raise MediaError(f"{name}: {file} is a folder", "Give a file")
     try:
         with Image.open(file.opened()) as image:
             yield image
@@ -220,13 +226,13 @@ def from_pil(image: PILImage, channels: int | None) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _numpy(file: File, name: str) -> Iterator[None]:
+def numpy_file(file: File, name: str) -> Iterator[None]:
     """What goes wrong inside with a NumPy file becomes MediaError."""
     try:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error) as problem:
+    except (OSError, ValueError, TypeError, EOFError, KeyError, BadZipFile, zlib.error) as problem:
         raise MediaError(
             f"{name}: {file} cannot be read as a NumPy file ({problem})", "Is the file complete?"
         ) from problem
@@ -242,7 +248,7 @@ def _only_array(file: File, names: Sequence[str], name: str) -> str:
 
 def load_array(file: File, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
     """The array in a NumPy file, from ``start`` to ``stop``; of an npy file nothing else is read."""
-    with _numpy(file, name):
+    with numpy_file(file, name):
         part: np.ndarray
         if file.suffix == ".npy" and file.data is None and (start or stop) and array_shape(file, name)[:1] != (0,):
             return np.array(np.load(file.path, mmap_mode="r", allow_pickle=False)[start:stop])
@@ -257,7 +263,7 @@ def load_array(file: File, name: str, start: int = 0, stop: int | None = None) -
 
 def array_shape(file: File, name: str) -> tuple[int, ...]:
     """Shape of the array in a NumPy file, from its header."""
-    with _numpy(file, name), contextlib.ExitStack() as stack:
+    with numpy_file(file, name), contextlib.ExitStack() as stack:
         if file.suffix == ".npz":
             archive = stack.enter_context(ZipFile(file.opened()))
             names = [item.removesuffix(".npy") for item in archive.namelist()]
@@ -271,7 +277,8 @@ def array_shape(file: File, name: str) -> tuple[int, ...]:
 
 def _must_exist(path: Path, name: str) -> None:
     if not path.exists():
-        raise MediaError(f"{name}: there is no file {path}")
+        remote = re.match(r"\w\w+:/", str(path))
+        raise MediaError(f"{name}: there is no file {path}", "Download what is at that address first" if remote else "")
     if path.is_file() and path.stat().st_size == 0:
         raise MediaError(f"{name}: the file {path} is empty")
 
@@ -284,7 +291,7 @@ def channels_first(array: np.ndarray, channels: int | None) -> np.ndarray:
 
 
 def stacked(frames: Sequence[np.ndarray], name: str) -> np.ndarray:
-    """Frames (C, H, W) as a clip; raises InputError if there are none or their shapes differ."""
+    """Frames of one shape as a clip; raises InputError if there are none or their shapes differ."""
     if not frames:
         raise InputError(f"{name}: no frames")
     for index, frame in enumerate(frames):

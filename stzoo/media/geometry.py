@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from stzoo.errors import InputError, MediaError
 from stzoo.files import atomic_path
 from stzoo.media.colours import coloured, spread
-from stzoo.media.decoding import File, file_of
+from stzoo.media.decoding import File, file_of, numpy_file
 from stzoo.media.ply import read_ply, write_ply
 
 if TYPE_CHECKING:
@@ -125,15 +123,12 @@ def _whole(geometry: Geometry, name: str) -> Geometry:
 
 
 def _from_npz(file: File, name: str) -> dict[str, np.ndarray]:
-    try:
-        with np.load(file.opened(), allow_pickle=False) as loaded:
-            if not hasattr(loaded, "files"):
-                raise ValueError("it is an npy file")
+    with numpy_file(file, name):
+        loaded = np.load(file.opened(), allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("it is an npy file")
+        with loaded:
             return {key: loaded[key] for key in sorted(loaded.files, key="positions".__ne__)}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, BadZipFile, zlib.error) as problem:
-        raise MediaError(
-            f"{name}: {file} cannot be read as a NumPy file ({problem})", "Is the file complete?"
-        ) from problem
 
 
 def write_geometry(geometry: Geometry, path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from stzoo import media
 from stzoo.errors import InputError, MediaError
 from stzoo.files import ARRAYS, IMAGES, atomic_path, natural
-from stzoo.media.decoding import File, array_shape, file_of, frame_files, load_array, opened_picture
+from stzoo.media.decoding import File, array_shape, file_of, frame_files, load_array, opened_picture, stacked
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -137,17 +137,7 @@ def zip_pictures(file: File, name: str, start: int, stop: int | None) -> Iterato
 
 
 def _stacked(values: Iterable[Any], name: str, classes: int) -> np.ndarray:
-    masks = [read_mask(value, f"{name}[{index}]", classes) for index, value in enumerate(values)]
-    if not masks:
-        raise InputError(f"{name}: no frames")
-    for index, mask in enumerate(masks):
-        if mask.shape != masks[0].shape:
-            raise InputError(
-                f"{name}: frame {index} is {mask.shape[1]}x{mask.shape[0]} pixels, the first one "
-                f"{masks[0].shape[1]}x{masks[0].shape[0]}",
-                "All frames must be of one size",
-            )
-    return np.stack(masks)
+    return stacked([read_mask(value, f"{name}[{index}]", classes) for index, value in enumerate(values)], name)
 
 
 def _numbers(image: PILImage, name: str, source: str, classes: int) -> np.ndarray:
@@ -264,17 +254,25 @@ def strip(masks: np.ndarray) -> PILImage:
 
 
 def disagreement(mask: np.ndarray, truth: np.ndarray) -> PILImage:
-    """Where two masks of one shape, (H, W) or (T, H, W), differ: red; grey where the truth says :data:`IGNORE`, else black."""
-    shades = np.array([[0, 0, 0], [0.9, 0.2, 0.15], [0.5, 0.5, 0.5]], np.float32)
-    found = shades[np.where(truth == IGNORE, 2, mask != truth)]
-    return media.to_pil(found.transpose(2, 0, 1)) if mask.ndim == 2 else media.strip(found.transpose(0, 3, 1, 2))
+    """Where two masks of one shape, (H, W) or (T, H, W), differ, in the colours of :func:`differences`."""
+    from PIL import Image
+
+    shown = differences(mask, truth)
+    frames = [Image.fromarray(frame) for frame in (shown if mask.ndim == 3 else [shown])]
+    return media.side_by_side(frames, 2)
+
+
+def differences(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Where two masks of one shape differ as uint8 (..., 3): red; grey where the truth says :data:`IGNORE`, else black."""
+    shades = np.array([[0, 0, 0], [230, 51, 38], [128, 128, 128]], np.uint8)
+    return shades[np.where(truth == IGNORE, 2, mask != truth)]
 
 
 def write_mask(mask: np.ndarray, path: Path) -> None:
     """Write (H, W) as an indexed PNG, npy or npz."""
     with atomic_path(path) as temporary:
         if path.suffix.lower() in ARRAYS:
-            _write_array(checked(np.asarray(mask), "mask", 2), temporary)
+            media.write_array(checked(np.asarray(mask), "mask", 2), temporary, "mask")
         else:
             indexed(mask).save(temporary, "png")
 
@@ -284,7 +282,7 @@ def write_masks(masks: np.ndarray, path: Path) -> None:
     suffix = path.suffix.lower()
     with atomic_path(path) as temporary:
         if suffix in ARRAYS:
-            _write_array(checked(np.asarray(masks), "mask", 3), temporary)
+            media.write_array(checked(np.asarray(masks), "mask", 3), temporary, "mask")
         elif suffix == ".png":
             strip(masks).save(temporary, "png")
         else:
@@ -293,10 +291,3 @@ def write_masks(masks: np.ndarray, path: Path) -> None:
                     held = io.BytesIO()
                     indexed(mask).save(held, "png")
                     archive.writestr(ZipInfo(f"{index:05d}.png"), held.getvalue())
-
-
-def _write_array(array: np.ndarray, path: Path) -> None:
-    if path.suffix.lower() == ".npy":
-        np.save(path, array)
-    else:
-        np.savez_compressed(path, mask=array)

@@ -197,14 +197,6 @@ def _from_nifti(image: Any, name: str, source: str, channels: int | None, dtype:
     return Grid(np.moveaxis(array, 3, 0) if array.ndim == 4 else array, inside, axes)
 
 
-def check_size(grid: np.ndarray, name: str, requirements: Requirements) -> None:
-    """Raise InputError where a volume is smaller than the network can take."""
-    least = requirements.minimum
-    if min(grid.shape[-3:]) < least:
-        sides = "x".join(map(str, grid.shape[-3:]))
-        raise InputError(f"{name}: {sides} voxels, the model needs at least {least} along each axis", "Pad the volume")
-
-
 def check_same_place(one: np.ndarray, two: np.ndarray, what: str) -> None:
     """Raise InputError where two volumes (..., X, Y, Z) differ in shape, or in where they are by a tenth of a millimetre."""
     if one.shape[-3:] != two.shape[-3:]:
@@ -305,9 +297,8 @@ def planes(grid: np.ndarray) -> PILImage:
 
 def disagreement(grid: np.ndarray, truth: np.ndarray) -> PILImage:
     """Where two masks of one shape differ in the middle slices: red; grey where the truth says ignore, else black."""
-    found = np.where(np.asarray(truth) == masks.IGNORE, 2, np.asarray(grid) != np.asarray(truth)).astype(np.uint8)
-    colours = np.array([[0, 0, 0], [230, 51, 38], [128, 128, 128]], np.uint8)
-    return _side_by_side(colours[found], getattr(truth, "spacing", (1.0, 1.0, 1.0)))
+    shown = masks.differences(np.asarray(grid), np.asarray(truth))
+    return _side_by_side(shown, getattr(truth, "spacing", (1.0, 1.0, 1.0)))
 
 
 def _side_by_side(array: np.ndarray, spacing: Sequence[float]) -> PILImage:
@@ -321,10 +312,4 @@ def _side_by_side(array: np.ndarray, spacing: Sequence[float]) -> PILImage:
         slice_ = np.take(array, array.shape[axis] // 2, axis).swapaxes(0, 1)[::-1]
         size = [max(1, round(array.shape[other] * min(8.0, spacing[other] / finest))) for other in rest]
         pictures.append(Image.fromarray(np.ascontiguousarray(slice_)).convert("RGB").resize((size[0], size[1]), 0))
-    gap = 4
-    width = sum(item.width for item in pictures) + gap * (len(pictures) - 1)
-    sheet, left = Image.new("RGB", (width, max(item.height for item in pictures)), (64, 64, 64)), 0
-    for item in pictures:
-        sheet.paste(item, (left, 0))
-        left += item.width + gap
-    return sheet
+    return media.side_by_side(pictures, 4)

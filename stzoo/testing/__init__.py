@@ -18,7 +18,8 @@ from stzoo.errors import HubOffline, HubUnavailable, StzooError
 
 if TYPE_CHECKING:
     from stzoo.hooks import Plugin
-    from stzoo.predictor import Prediction, Predictor
+    from stzoo.prediction import Prediction
+    from stzoo.predictor import Predictor
     from stzoo.spec import Architecture, Model
 
 pytest.register_assert_rewrite("stzoo.testing.conformance")
@@ -49,6 +50,12 @@ class Subject:
 
     def __str__(self) -> str:
         return self.model.name if self.model else f"{self.architecture.name} (untrained)"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a model without weights that is its architecture at the defaults."""
+        defaults = {key: getattr(value, "default", value) for key, value in self.architecture.defaults.items()}
+        return bool(self.model and not self.model.weights and defaults | dict(self.model.config) == defaults)
 
     def predictor(self) -> Predictor:
         """On the CPU; with its weights if it has any, otherwise initialised from seed 0."""
@@ -87,8 +94,9 @@ def _cases(config: pytest.Config) -> dict[str, list[tuple[str, Any]]]:
     names = [plugin.name for plugin in plugins]
     models = [model for model in registry().all(Model) if model.plugin in names]
     architectures = [architecture for architecture in registry().all(Architecture) if architecture.plugin in names]
-    subjects = [Subject(architecture) for architecture in architectures]
-    subjects += [Subject(registry().architecture_of(model), model) for model in models if not model.source]
+    subjects = [Subject(registry().architecture_of(model), model) for model in models if not model.source]
+    plain = [subject.architecture for subject in subjects if subject.is_plain]
+    subjects = [Subject(architecture) for architecture in architectures if architecture not in plain] + subjects
     return {
         "stzoo_plugin": [(plugin.name, plugin) for plugin in plugins],
         "stzoo_architecture": [(architecture.name, architecture) for architecture in architectures],

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from stzoo.fields import Field
-    from stzoo.predictor import Prediction, Predictor
+    from stzoo.prediction import Prediction
+    from stzoo.predictor import Predictor
     from stzoo.recipe import Recipe
 
 # --- the plugin -------------------------------------------------------------------------------------------------------
@@ -238,7 +239,6 @@ def test_official_format(stzoo_format: tuple[Subject, str], tmp_path: Path) -> N
         pytest.skip(f"{known.name} has other names than the network: it needs a test with an official file")
     unknown = {note.partition(":")[0] for note in known.unknown(predictor.config)}
     stated = {key: value for key, value in predictor.config.items() if key in unknown}
-    expected = predictor.predict(*samples(predictor))
     prefixed = {"epoch": 3, "state_dict": {f"module.{key}": tensor for key, tensor in state.items()}}
     for layout, content in {"plain": state, "wrapped": prefixed}.items():
         torch.save(content, path := tmp_path / f"{layout}.pth")
@@ -248,8 +248,9 @@ def test_official_format(stzoo_format: tuple[Subject, str], tmp_path: Path) -> N
         )
         wrong = {key: value for key, value in imported.config.items() if predictor.config[key] != value}
         assert not wrong, f"recovered from the {layout} tensors as {wrong}; if they cannot tell, unknown() must say so"
-        result = imported.predict(*samples(imported))
-        assert difference(result, expected) == 0, f"other outputs when imported from {layout} tensors"
+        if imported.config != predictor.config or differing(imported.module, predictor.module):  # the same may come out
+            result, expected = (item.predict(*samples(item)) for item in (imported, predictor))
+            assert difference(result, expected) == 0, f"other outputs when imported from {layout} tensors"
 
 
 def tensors(module: nn.Module) -> dict[str, Tensor]:

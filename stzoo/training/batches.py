@@ -6,6 +6,7 @@ from anywhere takes no more than the number of samples drawn so far.
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -120,7 +121,9 @@ def loader(
         data = _Stream(stream, source, share, start, buffer)
         return DataLoader(data, batch_size=None, collate_fn=collate, num_workers=min(workers, 1), **options)
     if workers:
-        options |= {"num_workers": workers, "prefetch_factor": 2, "multiprocessing_context": "forkserver"}
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["__main__", "datasets", __name__])  # imported once, not by each of them
+        options |= {"num_workers": workers, "prefetch_factor": 2, "multiprocessing_context": context}
     return DataLoader(_Samples(sources), batch_sampler=share.batches(start), collate_fn=collate, **options)  # type: ignore[arg-type]
 
 

@@ -73,7 +73,7 @@ class Job:
         if set(data) != set(roles):
             raise errors.ConfigError(
                 f"the recipe learns from {' and '.join(roles)}, data was given for {' and '.join(data)}",
-                "Give data for each: --data ROLE=DATA",
+                "Give data for each: --data ROLE=DATA; what to evaluate on is the option validation",
             )
         streaming = options["streaming"]
         if streaming and (len(data) > 1 or self.recipe.closed_form):
@@ -222,7 +222,8 @@ def _monitor(metrics: tuple[Metric, ...], name: str | None, task: str) -> Metric
 def _recipe(architecture: Architecture, options: Mapping[str, Any]) -> Recipe:
     if not architecture.recipe:
         raise errors.ConfigError(
-            f"architecture {architecture.name!r} brings no recipe", "It cannot be trained with stzoo"
+            f"architecture {architecture.name!r} brings no recipe",
+            'stzoo cannot train it until its plugin names one: Architecture(..., recipe="module:Recipe")',
         )
     recipe: Recipe = load_reference(architecture.recipe).from_options(options["recipe"])
     recipe.lr_scale = options["lr_scale"]

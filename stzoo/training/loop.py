@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import signal
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from stzoo import api, errors, files
 from stzoo.predictor import Predictor
-from stzoo.processes import leave
+from stzoo.processes import Group, keep_memory
 from stzoo.recipe import Recipe
 from stzoo.training import batches, checkpoints
 from stzoo.training.job import Job, Progress
@@ -67,6 +66,7 @@ def finetune(
             "training needs the package accelerate", "Run: pip install 'stzoo[train]'"
         ) from None
     check_launcher()
+    keep_memory()
     job = Job(make_request(model, data, output, resume, config, options))
     try:
         with closing(_Trainer(job)) as trainer:
@@ -100,6 +100,7 @@ class _Trainer:
         self._rates: dict[str, float] = {}
         self.accelerator = make_accelerator(self.folder, job.options, job.recipe)
         self.device = self.accelerator.device
+        self.group = Group(self.device)
         if self.recipe.grows and self.accelerator.num_processes > 1:
             raise errors.ConfigError("this recipe changes the sizes of parameters", "Run it in one process")
         for name in ("ema", "compile"):
@@ -109,25 +110,18 @@ class _Trainer:
             self._refuse_sharding("learns in stages or in one go")
         if self.sharded and self.options["ema"] is not None and not self.accelerator.is_fsdp2:
             raise errors.ConfigError(
-                "ema does not work with DeepSpeed or FSDP 1", "Leave it out, or set fsdp_version to 2"
+                "ema does not work with DeepSpeed or FSDP 1",
+                "Leave ema out, run it with torchrun, or set fsdp_version to 2: accelerate config",
             )
 
     def open(self) -> None:
         """Open the data, then the folder; only then is anything written."""
         accelerator, job = self.accelerator, self.job
-        with accelerator.main_process_first():
+        with self.group.main_first():
             job.open_data()
         self.plan = job.plan(accelerator.num_processes)
-        run = Run(self.folder)
-        self.watch = Watch(job, self.plan, run, accelerator)
-        if accelerator.is_main_process:
-            needed = _checkpoint_size(job.predictor.module) * (self.options["keep"] + 1)
-            self.lock = open_folder(self.folder, job.request.resume, needed)
-            if not job.request.resume:
-                self.watch.begin()
-            for name in ("best", "last"):
-                checkpoints.recover(self.folder / name)
-        accelerator.wait_for_everyone()
+        self.watch = Watch(job, self.plan, Run(self.folder), accelerator)
+        self.group.from_main(self._take_folder)
         try:
             accelerator.init_trackers("stzoo", config={key: str(value) for key, value in self.options.items()})
         except Exception as problem:  # each has its own: no key, no server
@@ -135,6 +129,14 @@ class _Trainer:
                 f"the trackers {', '.join(self.options['trackers'])} cannot be started ({' '.join(str(problem).split())})",
                 "Set them up, then go on with --resume; or without them: --resume --trackers ''",
             ) from problem
+
+    def _take_folder(self) -> None:
+        needed = _checkpoint_size(self.job.predictor.module) * (self.options["keep"] + 1)
+        self.lock = open_folder(self.folder, self.job.request.resume, needed)
+        if not self.job.request.resume:
+            self.watch.begin()
+        for name in ("best", "last"):
+            checkpoints.recover(self.folder / name)
 
     def _build(self) -> None:
         """Put the networks where they are trained."""
@@ -165,7 +167,6 @@ class _Trainer:
         name, first, end = self.plan.stages[stage]
         self.stage, recipe.stage = stage, name
         recipe.samples_per_step = self.job.samples_per_step(accelerator.num_processes)
-        accelerator.free_memory()
         pairs = [] if recipe.closed_form else recipe.optimizers(self.module, end - first)
         self.schedules: list[LRScheduler] = [schedule for _, schedule in pairs]
         if self.sharded and len(pairs) > 1:
@@ -276,6 +277,7 @@ class _Trainer:
             while not done:
                 started = time.perf_counter()
                 if (stage := plan.stage_at(progress.step)) != self.stage:
+                    self.accelerator.free_memory()
                     self._prepare(stage)
                 self._step(stream)
                 progress.step += 1
@@ -461,10 +463,9 @@ class _Trainer:
         return True
 
     def close(self) -> None:
-        """Let go of folder and trackers, and of the processes at exit: the next run of this one needs them again."""
+        """Let go of trackers and folder."""
         for tracker in self.accelerator.trackers:
             tracker.finish()
-        atexit.register(leave)
         if self.lock is not None:
             self.lock.release()
 
@@ -484,13 +485,13 @@ def _parameters(optimizer: Any) -> list[nn.Parameter]:
 @contextmanager
 def _only(optimizer: Any, optimizers: list[Any]) -> Iterator[None]:
     """Let gradients reach the parameters of this optimizer alone."""
-    mine = {id(parameter) for parameter in _parameters(optimizer)} if len(optimizers) > 1 else set()
-    others = [
-        item for other in optimizers for item in _parameters(other) if id(item) not in mine and item.requires_grad
-    ]
     if len(optimizers) == 1:
         yield
         return
+    mine = {id(parameter) for parameter in _parameters(optimizer)}
+    others = [
+        item for other in optimizers for item in _parameters(other) if id(item) not in mine and item.requires_grad
+    ]
     for item in others:
         item.requires_grad_(False)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,15 @@ from stzoo.fields import Choice, Number, Value, complete_values, suggestion
 
 @dataclass(frozen=True)
 class Text(Value):
-    """Any text, or none."""
+    """Any text, also that of a path, or none."""
 
     def accepted(self) -> str:
         return "text"
 
     def parse(self, value: Any) -> str | None:
-        if value is not None and not isinstance(value, str):
+        if value is not None and not isinstance(value, (str, os.PathLike)):
             raise ValueError(f"must be {self.accepted()}")
-        return value or None
+        return os.fspath(value) if value else None
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,18 @@ class Table(Value):
     """A mapping of names to values; as text, a JSON object."""
 
     def accepted(self) -> str:
-        return "a mapping of names to values"
+        return 'a mapping of names to values, such as {"NAME": VALUE}'
 
     def parse(self, value: Any) -> dict[str, Any]:
-        if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except ValueError:
-                raise ValueError(f"must be {self.accepted()}") from None
-        if not isinstance(value, Mapping):
+        """As a file gives it back: with lists for tuples and arrays."""
+        try:
+            text = value if isinstance(value, str) else json.dumps(value, default=lambda item: item.tolist())
+            found = json.loads(text)
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"must be {self.accepted()}") from None
+        if not isinstance(found, dict):
             raise ValueError(f"must be {self.accepted()}")
-        return dict(value)
+        return found
 
 
 def _whole(name: str, description: str, default: int | None, minimum: int = 1) -> Number:

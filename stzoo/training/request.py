@@ -28,6 +28,9 @@ class Request:
 
 def make_request(model: Any, data: Any, output: Any, resume: bool, config: Any, options: Mapping[str, Any]) -> Request:
     given = dict(config if isinstance(config, Mapping) else read_file(Path(config)) if config is not None else {})
+    for one, other in (("steps", "epochs"), ("epochs", "steps")):  # the length that is asked for now wins
+        if options.get(one) is not None:
+            given.pop(other, None)
     given |= options
     own = {"model": model, "data": data, "output": output}
     for key, value in own.items():
@@ -58,6 +61,10 @@ def make_request(model: Any, data: Any, output: Any, resume: bool, config: Any, 
         for key in ("model", "data"):
             if own[key] is None:
                 raise errors.ConfigError(f"there is no {key} to train", f"Give {key}")
+        if not isinstance(own["model"], (str, os.PathLike)):
+            raise errors.ConfigError(
+                f"the model is a {type(own['model']).__name__}", "Give a name, a repo id, or a folder that save() wrote"
+            )
         settings = resolve(given)
         chosen = frozenset(key.partition(".")[0] for key in given)
     return Request(os.fspath(own["model"]), own["data"], folder, resume, settings, chosen)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +114,9 @@ def open_folder(folder: Path, resume: bool, needed: int) -> Any:
     if resume:
         _ = Run(folder).record
     elif (folder / RECORD).exists():
-        raise errors.ConfigError(f"{folder} already holds a run", "Go on with --resume, or give another folder")
+        record = Run(folder).record
+        if record.get("status") != "failed" or record.get("best"):  # otherwise it failed before it had anything to keep
+            raise errors.ConfigError(f"{folder} already holds a run", "Go on with --resume, or give another folder")
     elif folder.exists() and (not folder.is_dir() or any(not _unfinished(item.name) for item in folder.iterdir())):
         raise errors.ConfigError(f"{folder} exists and is not an empty folder", "Give another folder")
     lock = filelock.FileLock(folder / LOCK)
@@ -127,11 +129,8 @@ def open_folder(folder: Path, resume: bool, needed: int) -> Any:
         ) from None
     except OSError as problem:
         raise errors.ConfigError(f"{folder} cannot be written ({problem.strerror})", "Give another folder") from problem
-    if (free := shutil.disk_usage(folder).free) < needed:
-        raise errors.DiskFull(
-            f"the run needs some {needed / 1e6:.1f} MB in {folder}, where {free / 1e6:.1f} MB are free",
-            "Free some space, keep fewer checkpoints, or give a folder on a larger disk",
-        )
+    remedy = "Free some space, keep fewer checkpoints, or give a folder on a larger disk"
+    files.check_free(folder, needed, "the run", remedy)
     return lock
 
 
@@ -142,25 +141,30 @@ def _unfinished(name: str) -> bool:
 
 def environment(processes: int, device: str) -> dict[str, Any]:
     """Versions, hardware and command, to be able to do it again. Names no host and no user."""
-    from importlib.metadata import distributions
-
     import torch
 
-    about = [item.metadata for item in distributions()]  # parsed anew each time it is asked for
-    names = {str(item["Name"]).lower(): item["Version"] for item in about}
     return {
         "command": command_line(),
         "python": sys.version.split()[0],
         "platform": f"{platform.system()} {platform.machine()}",
         "hardware": hardware(processes, device),
         "threads": torch.get_num_threads(),
-        "packages": dict(sorted(names.items())),
+        "packages": _packages(),
         "variables": {
             key: value
             for key, value in sorted(os.environ.items())
             if key.startswith(("STZOO_", "ACCELERATE_", "OMP_", "WORLD_SIZE"))
         },
     }
+
+
+@cache
+def _packages() -> dict[str, str]:
+    """Versions of all that is installed."""
+    from importlib.metadata import distributions
+
+    about = [item.metadata for item in distributions()]  # parsed anew each time it is asked for
+    return dict(sorted((str(item["Name"]).lower(), str(item["Version"])) for item in about))
 
 
 def command_line() -> str:
@@ -180,7 +184,8 @@ def hardware(processes: int, device: str) -> str:
     if device == "cuda":
         name = torch.cuda.get_device_name()
     else:
-        name = f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads each process"
+        threads = torch.get_num_threads()
+        name = f"CPU, {os.cpu_count()} cores, {threads} thread{'s' * (threads > 1)} each process"
     return name if processes == 1 else f"{processes} x {name}"
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from stzoo import api, errors, files, media
 from stzoo.console import shown_name
 from stzoo.imported import record_of, usable
+from stzoo.processes import keep_memory
 from stzoo.registry import registry
 from stzoo.spec import Model, Task
 from stzoo.ui.gpu import BORROWED
@@ -56,6 +57,7 @@ SHOWN = 48
 """Cards that are shown at a time."""
 THUMBNAIL = (320, 128)
 """Largest width and height of a thumbnail."""
+PLACES = "The models of this gallery; each has its endpoint, with its description, at an address of its own: here, and then `at`"
 ANY, COMMERCIAL = "any", "commercial use allowed"
 
 
@@ -82,7 +84,7 @@ def demo(*names: str, task: str | None = None, **settings: Any) -> Demo:
 
     Of one model it is its page, else a gallery with a page for each. ``launch()`` serves it. Each page has an endpoint
     ``/predict_<model>`` (``-``, ``.`` and ``:`` as ``_``) for ``gradio_client``: up to 24 models have theirs at the demo's own
-    address, more at the page's, ``<address>/model/<model>/``. No model is loaded before it is used.
+    address, more at the page's, ``<address>/model/<model>/``, as ``/models`` at the demo's own says. No model is loaded before it is used.
 
     ``settings`` are limits: ``max_file_size``, ``max_upload``, ``upload_time``, ``connections``, ``max_pixels``,
     ``max_frames``, ``time_limit``, ``queue``, ``concurrency``, ``models``; see :mod:`stzoo.ui.limits`. Raises UnknownModel, UnknownTask, DependencyMissing, or InputError.
@@ -147,7 +149,17 @@ class Demo(gr.Blocks):  # type: ignore[misc]
                 own = self.page_of(entry, back="./")  # outside of any other Blocks, whose part it would become
                 with self.route(entry.name, entry.slug, show_in_navbar=False):
                     own.render()
+        with self:
+            self.unload(self.runner.stop_visitor)
+            if len(self.entries) > EAGER:
+                gr.api(self._places, api_name="models", api_description=PLACES)
         self.queue(max_size=given["queue"], default_concurrency_limit=None, api_open=False)
+
+    def _places(self) -> list[dict[str, str]]:
+        return [
+            {"model": entry.name, "task": entry.model.task, "at": entry.address, "endpoint": f"/predict_{entry.slug}"}
+            for entry in self.entries
+        ]
 
     def page_of(self, entry: Entry, back: str = "") -> gr.Blocks:
         """The page of a model; where that cannot be made, one that says why."""
@@ -174,6 +186,7 @@ class Demo(gr.Blocks):  # type: ignore[misc]
 
     def launch(self, **options: Any) -> Any:
         """As ``gr.Blocks.launch``, which see for ``options``."""
+        keep_memory(shared=True)
         given = {
             "app_kwargs": {"middleware": [Middleware(Guard, self.limits)]},
             "max_file_size": int(self.limits["max_file_size"] * 1e6),
@@ -185,6 +198,7 @@ class Demo(gr.Blocks):  # type: ignore[misc]
             "enable_monitoring": False,
             "run_history": False,
             "footer_links": ["api", "settings"],
+            "_frontend": False,  # no refusal to start where the first page takes over 3 s
         } | options
         if len(self.entries) > EAGER:
             given["app_kwargs"] = given["app_kwargs"] | {"lifespan": _Pages(self).served}
@@ -228,6 +242,8 @@ class _Pages:
 
     def _make(self, slug: str) -> tuple[gr.Blocks, FastAPI]:
         blocks = self.demo.page_of(self.entries[slug], back="../../")
+        with blocks:
+            blocks.unload(self.demo.runner.stop_visitor)
         blocks.queue(max_size=self.demo.limits["queue"], default_concurrency_limit=None, api_open=False)
         blocks.delete_cache, blocks.state_session_capacity = STORED, SESSIONS
         # Threads of its own: predictions that wait for other pages' could take all shared ones, also that which goes on with

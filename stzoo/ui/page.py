@@ -21,7 +21,7 @@ from stzoo.ui.components import Widget
 from stzoo.ui.running import Done, Runner, told
 from stzoo.ui.subject import Example, Subject
 from stzoo.ui.truth import Asked, Compared, Truth, plain
-from stzoo.ui.web import gr
+from stzoo.ui.web import gr, in_browser
 
 KEEP = 3600
 """Seconds that files of predictions are kept for download."""
@@ -151,13 +151,18 @@ def page(subject: Subject, runner: Runner, endpoint: str, others: Mapping[str, M
                 language="python",
                 label="Python: the same prediction",
                 interactive=False,
+                show_line_numbers=False,
             )
-        running = _predicting(subject, runner, start, truth, shown, code)
-        for index, (example, button) in enumerate(buttons):
-            _filling(subject, index, example, button, truth)
-        truth.watch()
+        running = [_predicting(subject, runner, start, truth, shown, code)]
+        predicting = [start]
         if others:
-            running.append(_comparing(subject, runner, others, truth))
+            compare, event = _comparing(subject, runner, others, truth)
+            running.append(event)
+            predicting.append(compare)
+        for index, (example, button) in enumerate(buttons):
+            rest = [other for _, other in buttons if other is not button]
+            _filling(subject, index, example, button, truth, [*predicting, *rest])
+        truth.watch()
         _stopping(runner, stop, running)
         _about(subject)
         _endpoint(subject, runner, endpoint, asked)
@@ -190,7 +195,7 @@ def _head(subject: Subject, back: str) -> None:
     )
 
 
-def _predicting(subject: Subject, runner: Runner, button: Any, asked: Asked, shown: _Shown, code: Any) -> list[Any]:
+def _predicting(subject: Subject, runner: Runner, button: Any, asked: Asked, shown: _Shown, code: Any) -> Any:
     def predict(
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
@@ -211,8 +216,7 @@ def _predicting(subject: Subject, runner: Runner, button: Any, asked: Asked, sho
     given = [*asked.asked, *asked.components]
     for item in (*given, *shown.components, code):  # Gradio gives elements no id of their own
         item.elem_id = item.elem_id or f"stzoo-{item._id}"
-    event = button.click(predict, given, [*shown.components, code], api_visibility="private", **_queue(runner))
-    return [event]
+    return button.click(predict, given, [*shown.components, code], api_visibility="private", **_queue(runner))
 
 
 def _queue(runner: Runner) -> dict[str, Any]:
@@ -255,7 +259,10 @@ def _following(subject: Subject, item: Widget, component: Any, other: Widget, fo
     followed.change(follow, followed, component, api_visibility="private", show_progress="hidden")
 
 
-def _filling(subject: Subject, index: int, example: Example, button: Any, asked: Asked) -> None:
+def _filling(subject: Subject, index: int, example: Example, button: Any, asked: Asked, others: Sequence[Any]) -> None:
+    """Let a button fill in an example. Until that is there, the ``others`` are off: who is quick would predict from what was
+    there before, or get the values of two examples in the wrong order."""
+
     def fill() -> Any:
         with told(subject.name):
             values, folder = example.values(), new_folder()
@@ -264,20 +271,24 @@ def _filling(subject: Subject, index: int, example: Example, button: Any, asked:
             found = [*held, *asked.chosen(index, held)]
             return found if len(found) > 1 else found[0]
 
+    def switch(on: str) -> dict[str, Any]:
+        return in_browser(others, f"{{__type__: 'update', interactive: {on}}}")
+
     asked.forgets(button)
-    button.click(fill, None, [*asked.inputs, *asked.memory], api_visibility="private", show_progress="minimal")
+    button.click(**switch("false"))
+    event = button.click(fill, None, [*asked.inputs, *asked.memory], api_visibility="private", show_progress="minimal")
+    event.then(**switch("true"))
+    event.failure(**switch("true"))  # for Gradio's pages, "then" is only after a success
 
 
 def _stopping(runner: Runner, button: Any, running: list[Any]) -> None:
-    def stop(request: gr.Request) -> None:
-        runner.stop(request.session_hash or "")
-
     # Outside the queue: it must not wait behind what it stops. Events still waiting are taken out of the line.
-    button.click(stop, None, None, queue=False, api_visibility="private")
+    button.click(runner.stop_visitor, None, None, queue=False, api_visibility="private")
     button.click(None, None, None, cancels=running, api_visibility="private")
 
 
-def _comparing(subject: Subject, runner: Runner, others: Mapping[str, Model], asked: Asked) -> Any:
+def _comparing(subject: Subject, runner: Runner, others: Mapping[str, Model], asked: Asked) -> tuple[Any, Any]:
+    """Returns the button and its event."""
     first = next(iter(others))
     with gr.Accordion("Compare with another model", open=False):
         other = gr.Dropdown(list(others), value=first, label="Model", info="It gets the same input and options")
@@ -289,7 +300,9 @@ def _comparing(subject: Subject, runner: Runner, others: Mapping[str, Model], as
             with gr.Column(min_width=280):
                 title = gr.Markdown(f"### {first}")
                 its = _Shown(subject).compare()
-        code = gr.Code(label="Python: the other prediction", language="python", interactive=False)
+        code = gr.Code(
+            label="Python: the other prediction", language="python", interactive=False, show_line_numbers=False
+        )
 
     def compare(
         request: gr.Request,
@@ -311,13 +324,14 @@ def _comparing(subject: Subject, runner: Runner, others: Mapping[str, Model], as
                 shown += place.values(done, new_folder(), truth)
             return [*shown, f"### {name}", subject.code(name, own_values)]
 
-    return button.click(
+    event = button.click(
         compare,
         [other, *asked.asked, *asked.components],
         [*own.components, *its.components, title, code],
         api_visibility="private",
         **_queue(runner),
     )
+    return button, event
 
 
 def _about(subject: Subject) -> None:

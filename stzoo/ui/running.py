@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 from stzoo import api
 from stzoo.errors import InputError, StzooError
 from stzoo.lineage import portable
-from stzoo.predictor import LoadReport, Prediction, Predictor
+from stzoo.prediction import Prediction
+from stzoo.predictor import LoadReport, Predictor
+from stzoo.processes import trim_memory
 from stzoo.ui.gpu import BORROWED, borrows_gpu
 from stzoo.ui.limits import LIMITS, Limits
 from stzoo.ui.web import gr
@@ -97,6 +99,7 @@ class Predictors:
                 while len(self._loaded) >= self.count:  # before loading: never more than ``count`` at once
                     self._loaded.popitem(last=False)
                 self._loaded[name] = api.load(name, device="cpu" if BORROWED else None)
+                trim_memory()  # of those that were dropped, and of loading
             self._loaded.move_to_end(name)
             return self._loaded[name]
 
@@ -189,6 +192,10 @@ class Runner:
         with self._lock:
             for job in self._jobs.get(session, ()):
                 job.asked = True
+
+    def stop_visitor(self, request: gr.Request) -> None:
+        """Stop what a visitor is running, who asks for it or has left."""
+        self.stop(request.session_hash or "")
 
 
 def given_file(value: Any, name: str) -> str:

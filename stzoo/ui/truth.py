@@ -21,7 +21,7 @@ from stzoo.ui.components import Widget, enlarged, picture, widget
 from stzoo.ui.running import Done
 from stzoo.ui.sheets import drawn
 from stzoo.ui.subject import Example, Subject
-from stzoo.ui.web import gr
+from stzoo.ui.web import gr, in_browser
 
 log = logging.getLogger("stzoo")
 
@@ -74,7 +74,7 @@ class Asked:
         whole = replace(subject.requirements, frames_in=None)  # of what is predicted there may be less than is given
         self.widgets = [widget(item.field, whole, subject.limits) for item in judged(subject)]
         self.components: list[Any] = []
-        """One for each widget, then the state."""
+        """One for each widget, then the :attr:`memory`."""
         if not self.widgets:
             return
         with gr.Accordion("Compare with the truth", open=False):
@@ -83,22 +83,23 @@ class Asked:
                 component = item.ask()
                 component.value = None
                 self.components.append(component)
-        self.components.append(gr.State(None))
+        self.components += [gr.State(None), gr.State(None)]
 
     def forgets(self, button: Any) -> None:
         """Let a click empty what was given: at once and in the browser, or a late answer takes what is given after it."""
-        if given := self.components[:-1]:
-            empty = "null" if len(given) == 1 else f"[{', '.join('null' for _ in given)}]"
-            button.click(None, None, given, js=f"() => {empty}", api_visibility="private")
+        if self.widgets:
+            button.click(**in_browser(self.components[:-2], "null"))
 
     def chosen(self, index: int, held: Sequence[Any]) -> list[Any]:
         """What :attr:`memory` holds after the choice of an example."""
-        return [{"example": index, "digest": self.digest(held)}] if self.widgets else []
+        digest = self.digest(held)
+        return [digest, (index, digest)] if self.widgets else []
 
     @property
     def memory(self) -> Sequence[Any]:
-        """The component that remembers the example; none if nothing can be compared."""
-        return self.components[-1:]
+        """The components that remember the inputs' digest, and an example with that of its inputs; none if nothing can be
+        compared. Two of them: what :meth:`watch` says late of former inputs does not make the page forget the example."""
+        return self.components[-2:]
 
     @property
     def inputs(self) -> Sequence[Any]:
@@ -110,22 +111,22 @@ class Asked:
         if not self.widgets or not self.inputs:
             return
 
+        kept = self.components[:-1]
+
         def forget(*values: Any) -> list[Any]:
-            *held, memory = values
-            known = memory["digest"] if memory else None
+            *held, known = values
             given = zip(self.subject.inputs, held, strict=True)
             whole = all(value not in (None, "", []) for item, value in given if not item.field.optional)
             digest = self.digest(held) if whole else known
             if digest == known:
-                return [gr.skip() for _ in self.components]
-            kept = gr.skip() if known is None else None
-            return [*(kept for _ in self.widgets), {"example": None, "digest": digest}]
+                return [gr.skip() for _ in kept]
+            return [*(gr.skip() if known is None else None for _ in self.widgets), digest]
 
         gr.on(
             [item.change for item in self.inputs],
             forget,
-            [*self.inputs, self.components[-1]],
-            self.components,
+            [*self.inputs, kept[-1]],
+            kept,
             api_visibility="private",
             show_progress="hidden",
             queue=False,
@@ -140,22 +141,20 @@ class Asked:
         """
         if not self.widgets:
             return None
-        held, (*answers, memory) = values[: len(self.inputs)], values[len(self.asked) :]
-        own = memory is None or memory["digest"] == self.digest(held)
+        held, (*answers, known, chosen) = values[: len(self.inputs)], values[len(self.asked) :]
+        digest = self.digest(held)
         read = {item.field.name: item for item in self.widgets}
         named = {name: value for name, value in zip(read, answers, strict=True) if value not in (None, "", [])}
         if named:
-            if not own:
+            if known not in (None, digest):
                 return Truth(problem="what was given belongs to another input; give it again")
             given = {
                 name: read[name].field.read(read[name].read(value), read[name].requirements)
                 for name, value in named.items()
             }
             return Truth(given, "as given")
-        if not own or memory is None or memory["example"] is None:
-            return None
-        example = self.examples[memory["example"]]
-        if example.truth is None:
+        example = self.examples[chosen[0]] if chosen and chosen[1] == digest else None
+        if example is None or example.truth is None:
             return None
         try:
             found = example.truth(options)
@@ -245,12 +244,13 @@ class Compared:
         except Exception as problem:  # of a plugin's metric
             notes.append(f"The metrics were not computed: {_told(problem)}.")
         about = {item.name: item for item in task.metrics}
+        named = {item.curve: getattr(self.subject.requirements, item.named, ()) for item in task.metrics}
         rows = [
             (f"{name} {ARROWS[about[name].better]}", f"{item.value:.6g}", about[name].description)
             for name, item in found.items()
         ]
         curves = [
-            _curves(axis, {name: item.curve for name, item in found.items() if about[name].curve == axis})
+            _curves(axis, {name: item.curve for name, item in found.items() if about[name].curve == axis}, named[axis])
             for axis in self.axes
         ]
         shown: list[Any] = []
@@ -284,12 +284,12 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(["metric | value | what it is", "---|---:|---", *lines]) if rows else ""
 
 
-def _curves(axis: str, found: Mapping[str, Sequence[float]]) -> dict[str, Any] | None:
-    """What ``assets/series.js`` draws: one metric at a time, for their scales differ."""
+def _curves(axis: str, found: Mapping[str, Sequence[float]], names: Sequence[str]) -> dict[str, Any] | None:
+    """What ``assets/series.js`` draws: one metric at a time, for their scales differ; ``names``: of what the curves are over."""
     curves = {name: curve for name, curve in found.items() if curve}
     lengths = {len(curve) for curve in curves.values()}
     if len(lengths) != 1:
         return None
     values = [[item if math.isfinite(item) else None for item in curve] for curve in curves.values()]
     part = {"label": axis, "names": list(curves), "at": list(range(lengths.pop())), "values": values}
-    return {"parts": [part], "timed": False, "hidden": 0, "thinned": False, "single": True, "axis": axis}
+    return {"parts": [part], "timed": False, "hidden": 0, "thinned": False, "single": True, "places": list(names)}

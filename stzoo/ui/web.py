@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from stzoo.errors import DependencyMissing
 
@@ -14,7 +16,7 @@ try:
 except ImportError:
     raise DependencyMissing("a demo needs gradio", "Run: pip install 'stzoo[demo]'") from None
 
-__all__ = ["CSS", "gr", "theme"]
+__all__ = ["CSS", "gr", "in_browser", "theme"]
 
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
@@ -43,6 +45,12 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_hover_dark="*primary_800",
     )
+
+
+def in_browser(outputs: Sequence[Any], value: str) -> dict[str, Any]:
+    """Options of an event that gives all ``outputs`` the ``value`` (JavaScript) at once, without asking the server."""
+    values = f"[{', '.join([value] * len(outputs))}]" if len(outputs) > 1 else value
+    return {"fn": None, "outputs": list(outputs), "js": f"() => ({values})", "api_visibility": "private"}
 
 
 CSS = """
@@ -75,7 +83,7 @@ a:focus-visible, button:focus-visible { outline: 3px solid var(--primary-500); o
 .stzoo-pixels .image-frame, .stzoo-pixels .image-frame img { width: 100% !important; height: 100% !important; object-fit: contain; }
 .stzoo-files tr { padding: .15rem .25rem !important; }
 .stzoo-files td:nth-child(3) { display: none; }
-.stzoo-files .filename { flex: 1; max-width: none !important; }
+.stzoo-files .filename { flex: 1; flex-wrap: wrap; max-width: none !important; }
 .stzoo-files .stem { white-space: normal !important; overflow-wrap: anywhere; }
 body:not(.dark) .cm-line, body:not(.dark) code .token { filter: brightness(.55); } /* pale on white otherwise */
 /* The viewer of Gaussians has black behind them; most learnt before white. */

@@ -21,7 +21,6 @@ from stzoo_reconstruction.cameras import (
     interpolated,
     look_at,
     orbit,
-    spiral,
     standard_home,
     up_of,
 )
@@ -114,14 +113,6 @@ def test_an_orbit_keeps_the_centre_in_place_and_the_distance() -> None:
     steepest = orbit(home, elevation=90)
     assert np.degrees(np.arcsin(steepest.positions[0, 2] / 20**0.5)) == pytest.approx(89)
     np.testing.assert_allclose(orbit((), 1).array[0], standard_home()[:24], atol=1e-9)
-
-
-def test_a_spiral_stays_near_and_looks_at_the_centre() -> None:
-    home = home_of(ring())
-    camera, centre, _ = checked_home(home)
-    views = spiral(home, 6, radius=0.1)
-    np.testing.assert_allclose(np.linalg.norm(views.positions - camera.positions, axis=1), 0.1 * 20**0.5)
-    np.testing.assert_allclose(views.project(centre[None])[0][:, 0], np.tile((31, 25), (6, 1)), atol=1e-9)
 
 
 def test_a_path_turns_at_constant_speed_through_all_cameras() -> None:

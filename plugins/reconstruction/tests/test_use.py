@@ -18,9 +18,12 @@ from scipy.ndimage import gaussian_filter
 
 import stzoo
 from stzoo import Requirements
+from stzoo.console import model_page
 from stzoo.errors import DependencyMissing, InputError, MediaError, StzooError
 from stzoo.media.geometry import Geometry, as_geometry, read_geometry, upright, write_geometry
 from stzoo.predictor import Predictor
+from stzoo.registry import registry
+from stzoo.spec import Model
 from stzoo.ui.limits import limits
 from stzoo_reconstruction import mesh, metrics
 from stzoo_reconstruction.cameras import Cameras, look_at, orbit, standard_home
@@ -28,6 +31,7 @@ from stzoo_reconstruction.captures import Capture
 from stzoo_reconstruction.examples import HOTDOG
 from stzoo_reconstruction.fields import Splats, Views
 from stzoo_reconstruction.fitting import SceneFit, split
+from stzoo_reconstruction.gaussians import parameters_of
 from stzoo_reconstruction.inputs import sample_capture
 from stzoo_reconstruction.pipeline import frame_of, viewer
 
@@ -192,6 +196,8 @@ def test_models_without_weights_load_by_name_and_say_so() -> None:
     made = stzoo.load("splat", device="cpu")
     assert made.report.source == "none" and made.spec and made.spec.name == "splat"
     assert not made.module.state_dict() and stzoo.verify("splat").ok
+    page = model_page(registry().get(Model, "splat"))
+    assert "it needs none" in page and 'stzoo.load("splat")' in page and "stzoo predict splat" in page
     with pytest.raises(StzooError, match="has no weights"):
         stzoo.api.pull("splat")
     assert SceneFit("nerf").create().architecture.name == "nerf"
@@ -474,15 +480,7 @@ def test_the_scene_a_page_shows_is_the_home_view(scene: Predictor, tmp_path: Pat
     pictures = []
     for geometry, view in ((shown, camera), (true, own)):
         made = stzoo.create("gaussian-splatting", device="cpu", points=3, degree=0)
-        with torch.no_grad():
-            for name, key in (
-                ("means", "positions"),
-                ("scales", "scales"),
-                ("quats", "rotations"),
-                ("opacities", "opacities"),
-            ):
-                getattr(made.module, name).copy_(torch.from_numpy(geometry[key]))
-            made.module.sh0.copy_(torch.from_numpy(geometry["sh"][:, :1]))
+        made.module.load_state_dict(parameters_of(geometry | {"sh": geometry["sh"][:, :1]}))
         pictures.append(made.predict(view).image)
     assert np.abs(pictures[0] - pictures[1]).max() < 1e-3 and pictures[0].std() > 0.1
 

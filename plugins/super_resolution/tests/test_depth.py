@@ -473,7 +473,7 @@ def test_the_page_takes_a_guide_or_none(tmp_path: Path) -> None:
     (predict, *_), (real, fill) = (
         [item for item in blocks.fns.values() if item.name == name] for name in ("predict", "fill")
     )
-    example, guide, _ = fill.fn()
+    example, guide, *_ = fill.fn()
     assert guide is None and real.fn()[1]  # the shipped example has a picture, the synthetic pattern has none
     rest = [getattr(item, "value", None) for item in predict.inputs[2:]]
     Image.new("RGB", (256, 256)).save(tmp_path / "guide.png")

@@ -300,7 +300,7 @@ PREDICTIONS: dict[str, tuple[Any, dict[str, Any], type[StzooError], str]] = {
     "empty file": (empty, {}, MediaError, "is empty"),
     "two arrays in a file": (several, {}, MediaError, "holds 2 arrays"),
     "a clip": (stacked, {}, InputError, "is not a picture"),
-    "a folder": (folder_of, {}, InputError, "cannot be decoded as a picture"),
+    "a folder": (folder_of, {}, InputError, "is a folder. Give a file"),
     "one number": (np.float32(1), {}, InputError, "is not a picture"),
     "one row": (np.zeros(7), {}, InputError, "is not a picture"),
     "no pixels": (np.zeros((3, 0, 4)), {}, InputError, "is empty"),

@@ -16,7 +16,6 @@ from stzoo_video_prediction import moving_mnist
 from stzoo_video_prediction.moving_mnist import (
     MovingMNIST,
     mnist_digits,
-    moving_mnist_batch,
     moving_mnist_sequence,
     read_idx,
     trajectory,
@@ -62,26 +61,6 @@ def test_sequence_is_the_reference(case: str, seed: int, size: int, objects: tup
         GOLDEN["digits"], random.Random(seed), frames=len(expected), size=size, objects=objects
     )
     np.testing.assert_array_equal(video / np.float32(255), expected)
-
-
-def test_batch_flies_like_the_reference() -> None:
-    digit = GOLDEN["digits"][:1]
-    rng = np.random.default_rng(5)
-    videos = moving_mnist_batch(digit, np.random.default_rng(5), 4, frames=30, objects=1)
-    position, theta = rng.random((2, 4)), rng.random(4) * 2 * math.pi
-    for i, video in enumerate(videos):
-        corners = trajectory(position[1, i], position[0, i], theta[i], 30)
-        for frame, row, column in zip(video[:, 0], *corners, strict=True):
-            expected = np.zeros((64, 64), np.uint8)
-            expected[row : row + 28, column : column + 28] = digit[0]
-            np.testing.assert_array_equal(frame, expected)
-
-
-def test_batch_overlaps_with_the_brighter_pixel() -> None:
-    digits = np.full((1, 28, 28), 7, np.uint8)
-    videos = moving_mnist_batch(digits, np.random.default_rng(0), 8)
-    assert videos.shape == (8, 20, 1, 64, 64)
-    assert set(np.unique(videos)) == {0, 7}
 
 
 def test_items_depend_on_seed_and_index_only() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from goldens import Golden, given
+from goldens import Golden, given, unnoticed
 from torch import Tensor
 
 import stzoo
@@ -350,19 +350,9 @@ def test_copies_must_be_copies() -> None:
         known.detect(state | {"head.weight": torch.zeros(1)})
 
 
-def test_every_missing_added_or_reshaped_tensor_is_noticed() -> None:
+def test_missing_added_and_reshaped_tensors_are_noticed() -> None:
     known, state = OfficialPhyDNet(), on_meta()
 
-    def refused(changed: dict[str, Tensor]) -> bool:
-        try:
-            return known.detect(changed) is None
-        except FormatError as problem:
-            return "PhyDNet" in str(problem)
-
-    assert not refused(state)
-    for key, value in state.items():
-        assert refused({name: tensor for name, tensor in state.items() if name != key}), key
-        assert refused(state | {key: torch.empty((value.shape[0] + 4, *value.shape[1:]), device="meta")}), key
-    assert refused(state | {"head.weight": torch.empty(2, device="meta")})
+    assert not unnoticed(known, state, "PhyDNet")
     assert known.detect({}) is None
     assert OpenSTLPhyDNet().detect({}) is None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import runpy
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from stzoo_video_prediction import repeated
 from stzoo_video_prediction.repeated import _TOGETHER, Repeated
 
 
@@ -62,6 +65,13 @@ def test_double_precision_and_autocast_are_left_to_pytorch() -> None:
         assert Repeated(conv, x)(x).dtype == torch.bfloat16
     x = x.double()
     assert torch.equal(Repeated(conv.double(), x)(x), conv(x))
+
+
+def test_without_onednn_it_is_a_plain_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds of PyTorch without oneDNN, those for the Mac, have not even the names of its operations."""
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
+    conv, x = layer(), torch.randn(2, 3, 6, 8)
+    assert torch.equal(runpy.run_path(repeated.__file__)["Repeated"](conv, x)(x), conv(x))
 
 
 def test_multiply_adds_are_counted() -> None:

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from goldens import Golden, given
-from torch import Tensor
+from goldens import Golden, given, unnoticed
 
 import stzoo
-from stzoo.errors import ConfigError, FormatError, InputError
+from stzoo.errors import ConfigError, InputError
 from stzoo_video_prediction.recipe import VideoPredictionRecipe
 from stzoo_video_prediction.simvp import OpenSTLSimVP, SimVP
 from stzoo_video_prediction.simvpv1 import PUBLISHED, A4BioSimVP, SimVPv1
@@ -88,7 +87,7 @@ def test_recipe_learns() -> None:
     assert history[-1] < 0.7 * history[0]
 
 
-def test_configuration_is_recovered_and_every_change_noticed() -> None:
+def test_configuration_is_recovered_and_changes_are_noticed() -> None:
     known = A4BioSimVP()
     for change in ({}, {"in_shape": (5, 3, 16, 16)}, {"N_S": 6, "N_T": 5}, {"hid_S": 8, "hid_T": 36}):
         config = TINY | change
@@ -101,13 +100,4 @@ def test_configuration_is_recovered_and_every_change_noticed() -> None:
         assert known.detect(SimVP(**TINY, model_type="incepu").state_dict()) is None
     assert known.detect({}) is None
 
-    def refused(changed: dict[str, Tensor]) -> bool:
-        try:
-            return known.detect(changed) is None
-        except FormatError as problem:
-            return "A4Bio" in str(problem)
-
-    for key, value in state.items():
-        assert refused({name: tensor for name, tensor in state.items() if name != key}), key
-        assert refused(state | {key: torch.empty((value.shape[0] + 2, *value.shape[1:]), device="meta")}), key
-    assert refused(state | {"head.weight": torch.empty(2, device="meta")})
+    assert not unnoticed(known, state, "A4Bio")

@@ -13,12 +13,14 @@ const group = `curve-${Math.random()}`;
 let value = null, shown = [], view = null, cursor = null, drag = null;
 
 const hue = index => props.hues[index % props.hues.length];
+const named = () => value.places && value.places.length;  // places with names, not an axis
 const ends = () => {
-  const all = value.parts.filter(part => part.at.length).map(part => [part.at[0], part.at[part.at.length - 1]]);
-  return [Math.min(...all.map(pair => pair[0])), Math.max(...all.map(pair => pair[1]))];
+  const all = value.parts.filter(part => part.at.length).map(part => [part.at[0], part.at[part.at.length - 1]]), room = named() ? 0.5 : 0;
+  return [Math.min(...all.map(pair => pair[0])) - room, Math.max(...all.map(pair => pair[1])) + room];
 };
 const number = item => item === null || item === undefined ? "missing" : String(+item.toPrecision(6));
 function moment(at, span) {
+  if (named()) return value.places[Math.round(at)] || "";
   if (!value.timed) return String(Math.round(at) + 1);
   const day = new Date(at).toISOString();
   return span > 3 * 864e5 && at % 864e5 === 0 ? day.slice(0, 10) : span < 18e4 ? day.slice(11, 19) : day.slice(0, 16).replace("T", " ");
@@ -56,10 +58,11 @@ function draw() {
     pen.fillText(String(+line.toPrecision(4)), LEFT - 6, y(line));
   }
   pen.textBaseline = "top";
-  const marks = width < 420 ? 2 : width < 640 ? 3 : 5;
+  const [first, final] = named() ? [Math.ceil(from), Math.floor(to)] : [from, to], most = width < 420 ? 2 : width < 640 ? 3 : 5;
+  const marks = value.timed ? most : Math.max(1, Math.min(most, Math.floor(final - first) + 1));
   for (let index = 0; index < marks; index++) {
-    pen.textAlign = index ? index === marks - 1 ? "right" : "center" : "left";
-    const at = from + (to - from) * index / (marks - 1);
+    pen.textAlign = named() ? "center" : index ? index === marks - 1 ? "right" : "center" : "left";
+    const at = marks > 1 ? first + (final - first) * index / (marks - 1) : first;
     pen.fillText(moment(at, to - from), x(at), height - BOTTOM + 8);
   }
   pen.save();
@@ -83,7 +86,8 @@ function draw() {
       }
       curve.forEach((item, position) => {
         if (item === null) { on = false; return; }
-        if (on) pen.lineTo(x(part.at[position]), y(item)); else pen.moveTo(x(part.at[position]), y(item));
+        if (named()) { pen.fillStyle = hue(index); pen.fillRect(x(part.at[position]) - 4, y(item) - 4, 8, 8); }
+        else if (on) pen.lineTo(x(part.at[position]), y(item)); else pen.moveTo(x(part.at[position]), y(item));
         on = true;
       });
       pen.stroke();

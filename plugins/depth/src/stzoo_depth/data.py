@@ -10,7 +10,8 @@ import numpy as np
 
 from stzoo.errors import DatasetError, DependencyMissing
 from stzoo.fields import Depth
-from stzoo.files import IMAGES, natural
+from stzoo.files import IMAGES, files_in, natural
+from stzoo.layout import existing
 from stzoo.media.depths import read_depth
 
 PICTURES = ("rgb", "color", "colour", "image", "images")
@@ -64,7 +65,7 @@ def sequence(
     Raises:
         DatasetError: there is no such folder, a picture has no map, or a recording is too short.
     """
-    folder = _existing(root, "rgbd-sequence?root=kitchen")
+    folder = existing(root, "rgbd-sequence?root=kitchen")
     if per_unit <= 0 or gap < 0 or validation <= 0 or test <= 0 or validation + test >= 1:
         raise DatasetError(
             "per_unit must be positive, gap at least 0, validation and test positive and together below 1, "
@@ -125,10 +126,10 @@ def _paired(place: Path, rgb: str, depth: str) -> list[tuple[Path, Path]]:
 
 
 def _files(folder: Path, endings: Sequence[str]) -> list[Path]:
-    found = [path for path in folder.iterdir() if path.suffix.lower() in endings and not path.name.startswith(".")]
+    found = files_in(folder, endings)
     if not found:
         raise DatasetError(f"{folder} has no files that can be read", f"Endings: {', '.join(endings)}")
-    return sorted(found, key=lambda path: natural(path.name))
+    return found
 
 
 # --- NYU Depth v2 -----------------------------------------------------------------------------------------------------
@@ -176,7 +177,7 @@ def nyu(split: str, root: str = "", list: str = "", per_unit: float = 1000.0) ->
         DatasetError: a file is missing, or is no such list.
         DependencyMissing: h5py or SciPy, for the labelled set.
     """
-    folder = _existing(root, "nyu-depth-v2?root=NYU")
+    folder = existing(root, "nyu-depth-v2?root=NYU")
     if list:
         return Frames([*_listed(folder, _given(list))], per_unit)
     labelled, splits = folder / "nyu_depth_v2_labeled.mat", folder / "splits.mat"
@@ -230,12 +231,12 @@ def kitti(split: str, root: str = "", list: str = "", depth: str = "", per_unit:
     Raises:
         DatasetError: a folder or a picture is missing, no frame has a map, or the file is no such list.
     """
-    folder = _existing(root, "kitti-depth?root=KITTI&list=eigen_test_files_with_gt.txt")
+    folder = existing(root, "kitti-depth?root=KITTI&list=eigen_test_files_with_gt.txt")
     if not list:
         raise DatasetError(
             "the list of frames is not given", "kitti-depth?root=KITTI&list=eigen_test_files_with_gt.txt"
         )
-    maps = _existing(depth, "&depth=FOLDER") if depth else _annotated(folder)
+    maps = existing(depth, "&depth=FOLDER") if depth else _annotated(folder)
     file, found, missing = _given(list.replace("{split}", split)), [], 0
     for number, line in enumerate(file.read_text().splitlines(), start=1):
         words = line.split()
@@ -279,13 +280,6 @@ def _picture(folder: Path, image: Path, file: Path, number: int) -> Path:
 
 
 # --- shared -----------------------------------------------------------------------------------------------------------
-
-
-def _existing(root: str, example: str) -> Path:
-    folder = Path(root).expanduser()
-    if not root or not folder.is_dir():
-        raise DatasetError(f"there is no folder {root}" if root else "the folder is not given", f"Write {example}")
-    return folder
 
 
 def _given(name: str) -> Path:

@@ -58,7 +58,8 @@ MODELS: tuple[Model, ...] = (
         card=_CARD.format(
             use=_NETWORK_USE,
             data=_KITCHEN,
-            limits="It knows one room, and the frames it is tested on show that room from places it was near to. The widths are "
+            limits="It knows one room, and the frames it is tested on show that room from places it was near to. Of another room, such "
+            "as that of the example on its page, it makes nothing of use. The widths are "
             "a half and an eighth of the paper's, the input half as high, and there was no ImageNet to start from. "
             "The data may be used for non-commercial research alone, and so may the weights.",
         ),

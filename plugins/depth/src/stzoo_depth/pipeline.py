@@ -28,14 +28,12 @@ class DepthEstimation(Pipeline):
     that refines :meth:`estimate`.
     """
 
+    padded = False
+
     def example(self, row: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The picture, and its true map, which must be of one size. Raises InputError."""
         check_pair(row["image"], row["depth"])
         return super().example(row, options)
-
-    def preprocess(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The picture as it is."""
-        return dict(values)
 
     def forward(self, module: nn.Module, batch: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Tensor]:
         """``batch["image"]`` (B,3,H,W) to ``depth`` (B,H,W) in metres, NaN where it is not known."""
@@ -47,10 +45,6 @@ class DepthEstimation(Pipeline):
         found = module(resized(image, frame_of(self.requirements, (height, width))))[:, 0].float()
         down, across = (places(length, found.shape[axis]) for axis, length in ((-2, height), (-1, width)))
         return sampled(found, down.to(image.device), across.to(image.device), options["upsampling"])
-
-    def postprocess(self, outputs: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> dict[str, Any]:
-        """The map as it is: it has the picture's size."""
-        return dict(outputs)
 
 
 class EigenDepth(DepthEstimation):

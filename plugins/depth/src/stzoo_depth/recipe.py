@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from stzoo import Recipe, Requirements
 from stzoo.errors import ConfigError
-from stzoo.recipe import Stage
+from stzoo.recipe import Stage, factor_of, lr_schedule
 from stzoo_depth.pipeline import check_pair, frame_of, resized
 
 if TYPE_CHECKING:
@@ -178,8 +178,8 @@ class EigenRecipe(Recipe):
             fine = any(fnmatchcase(name, pattern) for pattern in FINE)
             if not parameter.requires_grad or (self.stage == "coarse" and fine) or (self.stage == "fine" and not fine):
                 continue
-            rate = self.lr * _first(self.lr_scale, name, 1.0) * (_first(PUBLISHED_LR, name, 1.0) if published else 1.0)
-            decay = _first(PUBLISHED_DECAY, name, 0.0) if parameter.ndim > 1 else 0.0
+            rate = self.lr * self.lr_factor(name) * (factor_of(name, PUBLISHED_LR) if published else 1.0)
+            decay = factor_of(name, PUBLISHED_DECAY, 0.0) if parameter.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
         if not groups:
             raise ConfigError(f"every parameter of the stage {self.stage!r} is frozen", "Freeze fewer of them")
@@ -193,12 +193,7 @@ class EigenRecipe(Recipe):
         else:
             chosen = torch.optim.Adam(parts, lr=self.lr, fused=True)
 
-        def rate_at(step: int) -> float:
-            if self.schedule == "constant":
-                return 1.0
-            return (1 + math.cos(math.pi * min(1.0, step / max(total_steps, 1)))) / 2
-
-        return [(chosen, LambdaLR(chosen, rate_at))]
+        return [(chosen, LambdaLR(chosen, lr_schedule(self.schedule, total_steps)))]
 
     def sample_batch(self, module: nn.Module) -> dict[str, Tensor]:
         """Two floors with a bright ball before them, of which a strip is not known."""
@@ -247,7 +242,3 @@ def _without_dropout(network: Any, x: Tensor) -> Tensor:
     finally:
         network.training = training
     return coarse
-
-
-def _first(factors: Mapping[str, float], name: str, default: float) -> float:
-    return next((factor for pattern, factor in factors.items() if fnmatchcase(name, pattern)), default)

@@ -345,20 +345,6 @@ def orbit(
     return Cameras.of(poses, camera.intrinsics[0] * (zoom, zoom, 1, 1), camera.sizes[0], camera.bounds[0])
 
 
-def spiral(home: Sequence[float], frames: int, *, radius: float = 0.15) -> Cameras:
-    """Views that go round a circle before the home view, all looking at its centre: for scenes seen from one side only.
-
-    ``radius``: of the circle, as a share of the distance to the centre.
-    """
-    camera, centre, up = checked_home(home)
-    pose = camera.poses[0]
-    distance = np.linalg.norm(pose[:3, 3] - centre)
-    angles = 2 * np.pi * np.arange(frames) / frames
-    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1) @ pose[:3, :2].T
-    poses = [look_at(pose[:3, 3] + radius * distance * step, centre, up) for step in circle]
-    return Cameras.of(np.stack(poses), camera.intrinsics[0], camera.sizes[0], camera.bounds[0])
-
-
 def _turn(axis: np.ndarray, angle: float) -> np.ndarray:
     """The rotation (3, 3) about a unit vector, counter-clockwise when it points at you (Rodrigues)."""
     x, y, z = axis

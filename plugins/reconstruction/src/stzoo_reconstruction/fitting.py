@@ -93,10 +93,6 @@ class Reconstruction(Pipeline):
 
     raw = True
 
-    def preprocess(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The capture as it is."""
-        return dict(values)
-
     def forward(  # type: ignore[override]
         self, module: nn.Module, batch: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Iterator[Partial]:
@@ -159,10 +155,6 @@ class Reconstruction(Pipeline):
                     yield Partial({"image": image}, 0.99, f"view {index + 1} of {len(turntable)}")
             outputs["video"] = np.stack(views)
         yield Partial(outputs, 1.0, ". ".join([*capture.notes, note]))
-
-    def postprocess(self, outputs: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-        """The outputs as they are."""
-        return dict(outputs)
 
 
 TURNTABLE = {"azimuth": 0.0, "elevation": 0.0, "zoom": 1.0, "size": 0}

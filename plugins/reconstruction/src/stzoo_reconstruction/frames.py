@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from stzoo.errors import MediaError
-from stzoo.files import IMAGES, natural
+from stzoo.files import IMAGES, files_in
 from stzoo_reconstruction.lenses import Lens
 
 Points = tuple[np.ndarray, np.ndarray | None]
@@ -103,5 +103,15 @@ def picture_of(root: Path, name: str, source: Path) -> Path:
 
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures in a folder, in natural order."""
-    found = (path for path in folder.iterdir() if path.suffix.lower() in IMAGES and not path.name.startswith("."))
-    return sorted(found, key=lambda path: natural(path.name))
+    return files_in(folder, IMAGES)
+
+
+def one_each(poses: int, source: Path, folder: Path) -> list[Path]:
+    """The pictures in a folder, to which as many poses in a file belong. Raises MediaError."""
+    pictures = pictures_in(folder)
+    if len(pictures) != poses:
+        raise MediaError(
+            f"{source} has {poses} poses, and {folder} {len(pictures)} photographs",
+            "They belong together in the order of the names: take out photographs without a pose",
+        )
+    return pictures

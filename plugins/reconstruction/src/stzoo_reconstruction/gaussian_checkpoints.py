@@ -17,20 +17,13 @@ from stzoo.media.geometry import extent, read_geometry
 from stzoo.media.ply import read_header
 from stzoo_reconstruction import spherical
 from stzoo_reconstruction.cameras import Cameras, look_at
-from stzoo_reconstruction.gaussians import GaussianSplatting
+from stzoo_reconstruction.gaussians import ARRAYS, GaussianSplatting, parameters_of
 
 NEEDED = (
     *("x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity"),
     *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
 )
 """Attributes that each Gaussian in a .ply has; normals and spherical harmonics above degree 0 may be missing."""
-NAMES = {
-    "means": "positions",
-    "scales": "scales",
-    "quats": "rotations",
-    "opacities": "opacities",
-}
-"""Parameters and the arrays of :class:`stzoo.media.geometry.Geometry` that they are; ``sh0`` and ``shN`` are ``sh``."""
 CAPTURE = ("means", "sh0", "shN", "scales", "quats", "opacities")
 """What the original's ``capture()`` has from its second place on."""
 PICTURE = (360, 480)
@@ -160,14 +153,13 @@ class SplatPly(_Scene):
             raise
         except StzooError as problem:
             raise FormatError(problem.problem, problem.remedy) from problem
-        return {key: torch.from_numpy(np.ascontiguousarray(geometry[key])) for key in (*NAMES.values(), "sh")}
+        return {key: torch.from_numpy(np.ascontiguousarray(geometry[key])) for key in (*ARRAYS.values(), "sh")}
 
     def detect(self, state: Mapping[str, Tensor]) -> dict[str, Any] | None:
         """The config; None if it is something else."""
-        if not {*NAMES.values(), "sh"} <= state.keys():
+        if not {*ARRAYS.values(), "sh"} <= state.keys():
             return None
         return _config(self.convert(state, {}), "a .ply of Gaussians")
 
     def convert(self, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-        own = {name: state[key] for name, key in NAMES.items()}
-        return {**own, "sh0": state["sh"][:, :1].contiguous(), "shN": state["sh"][:, 1:].contiguous()}
+        return parameters_of(state)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -196,8 +195,7 @@ class GaussianRecipe(Recipe):
         groups = []
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
-                factor = next((value for pattern, value in self.lr_scale.items() if fnmatchcase(name, pattern)), 1.0)
-                rate = self.lr * RATES[name] * factor * (self._extent if name == "means" else 1.0)
+                rate = self.lr * RATES[name] * self.lr_factor(name) * (self._extent if name == "means" else 1.0)
                 groups.append({"params": [parameter], "lr": rate, "name": name})
         if not groups:
             raise ConfigError("every parameter is frozen", "Freeze fewer of them")

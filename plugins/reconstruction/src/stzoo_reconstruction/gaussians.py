@@ -7,7 +7,7 @@ commercial use, is copied.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,9 @@ SPREAD = 1.3
 """New Gaussians are in a cube from minus this to this, in which Blender's synthetic scenes are."""
 LONGEST = 16384
 """Pixels of a picture's longest side that are rendered."""
+
+ARRAYS = {"means": "positions", "scales": "scales", "quats": "rotations", "opacities": "opacities"}
+"""Parameters and the arrays of :class:`stzoo.media.geometry.Geometry` that they are; ``sh0`` and ``shN`` are ``sh``."""
 
 
 class GaussianSplatting(nn.Module):
@@ -152,11 +155,8 @@ class GaussianSplatting(nn.Module):
 
     def scene(self) -> dict[str, np.ndarray]:
         """The Gaussians as arrays, named as in :class:`stzoo.media.geometry.Geometry`, in the axes of the cameras' world."""
-        means, scales, quats, opacities, sh0, shn = (
-            np.array(item.detach().cpu().numpy(), np.float32) for item in self.gaussians()
-        )
-        sh = np.concatenate((sh0, shn), 1)
-        return {"positions": means, "scales": scales, "rotations": quats, "opacities": opacities, "sh": sh}
+        *rest, sh0, shn = (np.array(item.detach().cpu().numpy(), np.float32) for item in self.gaussians())
+        return dict(zip(ARRAYS.values(), rest, strict=True)) | {"sh": np.concatenate((sh0, shn), 1)}
 
     def _check_finite(self) -> None:
         """Look once, and again where values have changed. Raises InputError naming the parameter."""
@@ -191,3 +191,10 @@ class GaussianSplatting(nn.Module):
 
     def _over_background(self, drawn: Drawn) -> Tensor:
         return drawn.colours + drawn.left[..., None] * drawn.colours.new_tensor(self.background)
+
+
+def parameters_of(scene: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The parameters of a network whose :meth:`GaussianSplatting.scene` has these arrays, or tensors."""
+    own = {name: torch.as_tensor(scene[key]) for name, key in ARRAYS.items()}
+    sh = torch.as_tensor(scene["sh"])
+    return {**own, "sh0": sh[:, :1].contiguous(), "shN": sh[:, 1:].contiguous()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,11 +9,10 @@ import torch
 from torch import nn
 
 from stzoo.errors import DatasetError
+from stzoo.media.geometry import BAND
 from stzoo_reconstruction.cameras import Cameras, centre_of
+from stzoo_reconstruction.gaussians import OPACITY
 
-C0 = 0.5 / math.sqrt(math.pi)
-"""The spherical harmonic of degree 0."""
-OPACITY = 0.1
 NEAREST = 1e-7
 """The least mean square of distances to neighbours: points that coincide would be Gaussians of no size."""
 FILLED = 0.8
@@ -33,8 +31,8 @@ def set_gaussians(module: nn.Module, positions: np.ndarray, colours: np.ndarray)
         "means": positions,
         "scales": np.repeat(log_scales(positions)[:, None], 3, 1),
         "quats": np.tile(np.array([1.0, 0, 0, 0]), (count, 1)),
-        "opacities": np.full(count, np.log(OPACITY / (1 - OPACITY))),
-        "sh0": (colours[:, None] - 0.5) / C0,
+        "opacities": np.full(count, OPACITY),
+        "sh0": (colours[:, None] - 0.5) / BAND,
         "shN": np.zeros((count, *network["shN"].shape[1:])),
     }
     for name, value in values.items():

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stzoo.errors import MediaError
-from stzoo_reconstruction.frames import Found, Frame, pictures_in, readable
+from stzoo_reconstruction.frames import Found, Frame, one_each, readable
 
 
 def find(path: Path) -> Found | None:
@@ -32,13 +32,7 @@ def find(path: Path) -> Found | None:
         (place for name in ("images", "images_2", "images_4", "images_8") if (place := file.parent / name).is_dir()),
         file.parent,
     )
-    pictures = pictures_in(folder)
-    if len(pictures) != len(table):
-        raise MediaError(
-            f"{file} has {len(table)} poses, and {folder} {len(pictures)} photographs",
-            "They belong together in the order of the names: take out photographs without a pose",
-        )
-    frames = []
+    pictures, frames = one_each(len(table), file, folder), []
     for picture, pose, (height, width, focal), bounds in zip(pictures, poses, intrinsics, table[:, 15:], strict=True):
         if not 0 <= bounds[0] < bounds[1]:
             raise MediaError(f"{file}: bounds {bounds[0]:g} and {bounds[1]:g} of {picture.name}", "near < far")

@@ -61,6 +61,7 @@ MODELS: tuple[Model, ...] = (
         architecture="scene-fit",
         config={"method": "gaussian-splatting"},
         description="Fits 3D Gaussians to posed photographs while you watch: seconds to minutes on a CPU",
+        parameters=0,
         tags=("per-scene",),
     ),
     bundled(

@@ -62,10 +62,6 @@ class NovelView(Pipeline):
             found["scene"] = scene_of(module)
         return found
 
-    def postprocess(self, outputs: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-        """The outputs as they are."""
-        return dict(outputs)
-
 
 def path(home: Any, given: Cameras | None, options: Mapping[str, Any]) -> Cameras:
     """The cameras that the options ask for, of one size.
@@ -151,7 +147,7 @@ def looked_at(scene: Any, up: str, height: int = 360, width: int = 480) -> np.nd
     """Gaussians from before them and obliquely above, (3, H, W) in [0, 1], on white; None of a scene of other things."""
     import torch
 
-    from stzoo_reconstruction.gaussians import GaussianSplatting
+    from stzoo_reconstruction.gaussians import GaussianSplatting, parameters_of
 
     geometry = as_geometry(scene)
     if not geometry.gaussian:
@@ -160,11 +156,7 @@ def looked_at(scene: Any, up: str, height: int = 360, width: int = 480) -> np.nd
     count, bands = geometry["sh"].shape[:2]
     with torch.inference_mode(False), torch.no_grad():
         network = GaussianSplatting(count, round(bands**0.5) - 1).eval()
-        values = {"means": "positions", "scales": "scales", "quats": "rotations", "opacities": "opacities"}
-        for name, key in values.items():
-            getattr(network, name).copy_(torch.from_numpy(geometry[key]))
-        network.sh0.copy_(torch.from_numpy(geometry["sh"][:, :1]))
-        network.shN.copy_(torch.from_numpy(geometry["sh"][:, 1:]))
+        network.load_state_dict(parameters_of(geometry))
         camera = viewer(turn, middle, reach, height, width)
         return network.render(torch.from_numpy(camera.array[0]).float()).image.numpy()
 

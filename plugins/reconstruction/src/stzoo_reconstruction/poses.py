@@ -8,28 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-    unit: np.ndarray = vector / np.linalg.norm(vector)
-    return unit
-
-
-def _pose(right: np.ndarray, up: np.ndarray, back: np.ndarray, position: np.ndarray) -> np.ndarray:
-    made = np.eye(4)
-    made[:3] = np.stack([right, up, back, position], axis=1)
-    return made
-
-
-def _facing(back: np.ndarray, up: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """The pose that looks along -``back``, with ``up`` upwards as far as that goes."""
-    back = _unit(back)
-    right = _unit(np.cross(up, back))
-    return _pose(right, np.cross(back, right), back, position)
+from stzoo_reconstruction.cameras import look_at
 
 
 def average_pose(poses: np.ndarray) -> np.ndarray:
     """The pose (4, 4) at the mean position, with the mean direction, and up as near to the mean one as can be."""
-    return _facing(poses[:, :3, 2].sum(0), poses[:, :3, 1].sum(0), poses[:, :3, 3].mean(0))
+    position = poses[:, :3, 3].mean(0)
+    return look_at(position, position - poses[:, :3, 2].mean(0), poses[:, :3, 1].sum(0))
 
 
 def recentring(poses: np.ndarray) -> np.ndarray:
@@ -43,9 +28,7 @@ def spherifying(poses: np.ndarray) -> np.ndarray:
     positions, axes = poses[:, :3, 3], poses[:, :3, 2]
     across = np.eye(3) - axes[:, :, None] * axes[:, None]
     centre = np.linalg.solve((across @ across).mean(0), np.einsum("vij,vj->vi", across, positions).mean(0))
-    up = _unit((positions - centre).mean(0))
-    right = _unit(np.cross([0.1, 0.2, 0.3], up))
-    motion = np.linalg.inv(_pose(right, _unit(np.cross(up, right)), up, centre))
+    motion = np.linalg.inv(look_at(centre, 2 * centre - positions.mean(0), (0.1, 0.2, 0.3)))
     return np.diag([*[1 / np.sqrt(np.square(positions - centre).sum(1).mean())] * 3, 1.0]) @ motion
 
 
@@ -69,23 +52,18 @@ def spiral_path(poses: np.ndarray, focus: float, frames: int, *, turns: int = 2,
     for angle in np.linspace(0, 2 * np.pi * turns, frames + 1)[:-1]:
         step = np.array([np.cos(angle), -np.sin(angle), -np.sin(rate * angle)]) * radii
         position = (middle @ [*step, 1])[:3]
-        made.append(_facing(position - target, up, position))
+        made.append(look_at(position, target, up))
     return np.stack(made)
 
 
 def circle_path(poses: np.ndarray, frames: int) -> np.ndarray:
-    """Poses (frames, 4, 4) on a circle about the z axis through spherified cameras, looking at the origin; z is *down* in their
-    pictures, as the official code has it, and the last is the first again."""
+    """Poses (frames, 4, 4) on a circle about the z axis through spherified cameras, looking at the origin, z being up; as in the
+    official code the last is the first again."""
     positions = poses[:, :3, 3]
     height = positions[:, 2].mean()
     radius = np.sqrt(np.square(positions).sum(1).mean() - height**2)
-    made = []
-    for angle in np.linspace(0, 2 * np.pi, frames):
-        position = np.array([radius * np.cos(angle), radius * np.sin(angle), height])
-        back = _unit(position)
-        right = _unit(np.cross(back, [0, 0, -1]))
-        made.append(_pose(right, _unit(np.cross(back, right)), back, position))
-    return np.stack(made)
+    angles = np.linspace(0, 2 * np.pi, frames)
+    return np.stack([look_at((radius * np.cos(a), radius * np.sin(a), height), (0, 0, 0), (0, 0, 1)) for a in angles])
 
 
 def spherical_pose(azimuth: float, elevation: float, radius: float) -> np.ndarray:

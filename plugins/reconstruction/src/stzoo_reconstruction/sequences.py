@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from stzoo.errors import InputError, MediaError
-from stzoo.files import natural
+from stzoo.files import files_in
 from stzoo_reconstruction.cameras import Cameras, flipped
-from stzoo_reconstruction.frames import Found, Frame, Points, pictures_in, readable
+from stzoo_reconstruction.frames import Found, Frame, Points, one_each, readable
 
 PICTURES = ("rgb", "color", "colour", "images", "image")
 DEPTHS = ("depth", "depth_mm", "depths")
@@ -41,17 +41,12 @@ def find(path: Path, per_metre: float = 1000.0) -> Found | None:
     else:
         return None
     folder = next((place for name in PICTURES if (place := root / name).is_dir()), root)
-    pictures = pictures_in(folder)
-    if len(pictures) != len(poses):
-        raise MediaError(
-            f"{source} has {len(poses)} poses, and {folder} {len(pictures)} photographs",
-            "They belong together in the order of the names: take out photographs without a pose",
-        )
+    pictures = one_each(len(poses), source, folder)
     frames = [
         Frame(picture, pose, tuple(values), size)
         for picture, pose, values in zip(pictures, poses, intrinsics, strict=True)
     ]
-    maps = next((_maps(place) for name in DEPTHS if (place := root / name).is_dir()), [])
+    maps = next((files_in(place) for name in DEPTHS if (place := root / name).is_dir()), [])
     points = (lambda: _unprojected(frames, maps, per_metre)) if len(maps) == len(frames) else (lambda: None)
     return Found(frames, points=points)
 
@@ -138,10 +133,6 @@ def _recording(root: Path) -> tuple[np.ndarray, np.ndarray]:
     poses[:, :3, :3] = Rotation.from_quat(rows[:, 3:]).as_matrix()
     poses[:, :3, 3] = rows[:, :3]
     return flipped(poses), np.tile(intrinsics, (len(rows), 1))
-
-
-def _maps(folder: Path) -> list[Path]:
-    return sorted((path for path in folder.iterdir() if path.is_file()), key=lambda path: natural(path.name))
 
 
 def _unprojected(frames: Sequence[Frame], maps: Sequence[Path], per_metre: float) -> Points | None:

@@ -44,8 +44,7 @@ def find(path: Path) -> Found | None:
         _add(found, file, root, clouds)
     if not found.frames:
         raise MediaError(f"{files[0]} has no frames with pictures", "Are the photographs beside it?")
-    names = [place for name in clouds for place in (inside(root, name, files[0]),)]
-    names += [root / name for name in CLOUDS]
+    names = [inside(root, name, files[0]) for name in clouds] + [root / name for name in CLOUDS]
     found.points = lambda: _cloud(next((place for place in names if place.is_file()), None))
     return found
 

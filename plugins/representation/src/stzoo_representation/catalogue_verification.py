@@ -90,7 +90,7 @@ TASKS: tuple[Task, ...] = (
             _SAME,
             Number(
                 "distance",
-                "How far apart their vectors are: the squared distance, where a network has no other",
+                "Squared Euclidean distance of their vectors, or the one that the network brings",
                 minimum=0,
             ),
             Number("margin", "Threshold minus distance: above 0, they are the same"),

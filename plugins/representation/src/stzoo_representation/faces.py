@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from stzoo.errors import DatasetError
-from stzoo.files import IMAGES, natural
-from stzoo.layout import SPLITS
+from stzoo.files import IMAGES, files_in, natural
+from stzoo.layout import split_folders
 from stzoo.media import read_image, to_uint8
 
 SHARES = (("train", 2 / 3), ("validation", 2 / 15), ("test", 1 / 5))
@@ -117,12 +117,8 @@ def _folders(root: Path) -> dict[str, list[Path]]:
     """Pictures in a folder for each person; a folder without pictures is nobody."""
     found = {}
     for folder in sorted(root.iterdir(), key=lambda path: natural(path.name)):
-        if folder.is_dir() and not folder.name.startswith("."):
-            own = [
-                path for path in folder.iterdir() if path.suffix.lower() in PICTURES and not path.name.startswith(".")
-            ]
-            if own:
-                found[folder.name] = sorted(own, key=lambda path: natural(path.name))
+        if folder.is_dir() and not folder.name.startswith(".") and (own := files_in(folder, PICTURES)):
+            found[folder.name] = own
     return found
 
 
@@ -136,12 +132,7 @@ def read_people(path: Path, seed: int = 0, different: float = 1.0) -> dict[str, 
     """
     if not path.is_dir() or (path / "metadata.csv").exists():
         return None
-    parts = {
-        split: folder
-        for split, names in SPLITS.items()
-        for folder in (path / name for name in names)
-        if folder.is_dir()
-    }
+    parts = split_folders(path)
     roots = list(parts.values()) or [path]
     if any((root / name).exists() for root in roots for name in ("first", "firsts", "metadata.csv")):
         return None

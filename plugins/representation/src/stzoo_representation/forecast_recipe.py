@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from stzoo import Recipe, Requirements
 from stzoo.errors import ConfigError, InputError
+from stzoo.recipe import lr_schedule
 from stzoo_representation.periods import period_of
 
 if TYPE_CHECKING:
@@ -99,11 +99,7 @@ class VisionTSRecipe(Recipe):
             if PARTS[self.parts] not in name:
                 parameter.requires_grad_(False)
         optimizer = torch.optim.Adam(self.groups(module, self.lr))
-
-        def scale(step: int) -> float:
-            return 1.0 if self.schedule == "constant" else 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / total_steps))
-
-        return [(optimizer, LambdaLR(optimizer, scale))]
+        return [(optimizer, LambdaLR(optimizer, lr_schedule(self.schedule, total_steps)))]
 
     def sample_batch(self, module: nn.Module) -> dict[str, Tensor]:
         """Two windows of two daily curves."""

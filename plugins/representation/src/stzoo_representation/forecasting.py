@@ -54,10 +54,6 @@ class Forecasting(Pipeline):
         period = period_of(past, options["period"])
         return {"series": past}, {"forecast": Future(future.values, past.names, future.times, past.values, period)}
 
-    def preprocess(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The series as it is."""
-        return dict(values)
-
     def forward(self, module: nn.Module, batch: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
         """Answers by name, one float64 array (horizon, V) for each series of ``batch["series"]``.
 

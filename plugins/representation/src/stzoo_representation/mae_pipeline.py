@@ -22,13 +22,7 @@ GREY = 0.5
 class _Pictures(Pipeline):
     """Pictures made to fit as the option ``fit`` says, their colours normalised."""
 
-    def preprocess(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The picture as it is."""
-        return dict(values)
-
-    def postprocess(self, outputs: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> dict[str, Any]:
-        """What the network gave as it is."""
-        return dict(outputs)
+    padded = False
 
     def fitted(self, image: Tensor, fit: str) -> Tensor:
         """Pictures (B, C, H, W) of the network's size, or with "keep" of whole patches; those that are so stay as they are.

@@ -23,7 +23,7 @@ ones chose the best weights, and squares of four others are what it was tested o
 ## Limitations
 
 It learnt from eighteen photographs for eleven minutes, and began to know these by heart. What it draws is little more than the colours
-of what is near, blurred: better than one mean colour (the numbers are below), but no texture, no objects, no edges, and seams
+of what is near, blurred: better than one mean colour (the numbers are above), but no texture, no objects, no edges, and seams
 between patches can be seen. Its features have not been measured on any task and should not be expected to say what a picture
 shows: for that there are its authors' weights.
 """

@@ -136,7 +136,7 @@ MODELS: tuple[Model, ...] = (
             'of the network (README of https://github.com/davisking/dlib-models): "anyone can do whatever they want with these model '
             "files as I've released them into the public domain\".",
             _ALIGNED.format(size="150x150")
-            + "The numbers beside this show it: on ORL's pictures as they are, the threshold accepts 66 % of the pairs of two people (`--metrics far`); with the top "
+            + "The numbers above show it: on ORL's pictures as they are, the threshold accepts 66 % of the pairs of two people (`--metrics far`); with the top "
             "28 of 112 rows left off (`&top=28`), which puts eyes and mouth about where dlib's alignment has them, 9 %. "
             "The 28 rows were chosen on half of these very people. Filters of 128 channels and more are bytes, as in the package, and "
             "are not trained further by fine-tuning.",

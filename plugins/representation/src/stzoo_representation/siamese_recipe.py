@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from stzoo import Recipe, Requirements
 from stzoo.errors import ConfigError, DatasetError
+from stzoo.recipe import lr_schedule
 from stzoo_representation import siamese_losses as losses
 from stzoo_representation.verification import PAIR, choose_threshold, pair_distances, resized
 
@@ -145,8 +146,7 @@ class SiameseRecipe(Recipe):
     def optimizers(self, module: nn.Module, total_steps: int) -> list[tuple[Optimizer, LRScheduler]]:
         """AdamW, its rate falling to 0 along a cosine."""
         chosen = torch.optim.AdamW(self.groups(module, self.lr), weight_decay=self.weight_decay)
-        rate = lambda step: (1 + math.cos(math.pi * min(1.0, step / max(total_steps, 1)))) / 2  # noqa: E731
-        return [(chosen, LambdaLR(chosen, rate))]
+        return [(chosen, LambdaLR(chosen, lr_schedule("cosine", total_steps)))]
 
     # --- the threshold ------------------------------------------------------------------------------------------------
 

@@ -28,13 +28,11 @@ class Verification(Pipeline):
     A network of this task is a :class:`stzoo_representation.siamese.Siamese`.
     """
 
+    padded = False
+
     def example(self, row: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The pictures; whether they are the same, by which the decision is judged, and the distance too."""
         return {name: row[name] for name in PAIR}, {"same": row["same"], "distance": float(row["same"])}
-
-    def preprocess(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The pictures as they are."""
-        return dict(values)
 
     def forward(self, module: nn.Module, batch: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Tensor]:
         """Pictures ``first`` and ``second`` (B,C,H,W) in [0, 1] to the three outputs, (B,) each."""

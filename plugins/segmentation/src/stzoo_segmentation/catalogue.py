@@ -115,6 +115,16 @@ DATASETS: tuple[Dataset, ...] = (
         homepage="http://medicaldecathlon.com",
     ),
     Dataset(
+        "colin27",
+        "volume-segmentation",
+        f"{_HERE}.volumes:colin27",
+        splits=("test",),
+        description="Colin27, a head of which 27 scans were averaged, at 3 mm, and its brain as the program BET finds it",
+        shipped=True,
+        license="credit: Louis Collins, McConnell Brain Imaging Centre, McGill University",
+        homepage="https://www.mcgill.ca/bic/software/tools-data-analysis/anatomical-mri/atlases/colin-27",
+    ),
+    Dataset(
         "image-masks",
         "segmentation",
         f"{_HERE}.data:folder",

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pycocotools import mask as packed_masks
 
 from stzoo.errors import DatasetError
+from stzoo.layout import existing
 from stzoo.media.masks import IGNORE
-from stzoo_segmentation.data import existing, same_size
+from stzoo_segmentation.data import same_size
 
 
 class Drawn(Sequence[dict[str, Any]]):

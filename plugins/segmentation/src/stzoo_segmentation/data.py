@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stzoo.errors import DatasetError, StzooError
-from stzoo.files import IMAGES, natural
+from stzoo.files import IMAGES, files_in, natural
+from stzoo.layout import existing, split_folders
 from stzoo.media.decoding import File, opened_picture
 from stzoo.media.masks import IGNORE
 from stzoo_segmentation.classes import CAMVID, CITYSCAPES_IDS
@@ -210,8 +211,7 @@ class Numbered:
 
 def split_folder(place: Path, split: str) -> Path:
     """The folder of a split in ``place``; itself where it has none. Raises DatasetError where it has others."""
-    names = {"train": ("train",), "validation": ("val", "validation", "valid"), "test": ("test",)}
-    there = {key: place / name for key, known in names.items() for name in known if (place / name).is_dir()}
+    there = split_folders(place)
     if not there:
         return place
     if split not in there:
@@ -240,20 +240,11 @@ def paired(images: Path, masks: Path, ending: str = "") -> list[dict[str, Path]]
     return [{"image": path, "mask": by_name[path.stem + ending]} for path in pictures]
 
 
-def existing(root: str | Path, example: str) -> Path:
-    """The folder ``root``; raises DatasetError if it is not given or not there."""
-    place = Path(root).expanduser()
-    if not str(root) or not place.is_dir():
-        raise DatasetError(f"there is no folder {root}" if str(root) else "the folder is not given", f"Write {example}")
-    return place
-
-
 def files_of(place: Path, endings: Sequence[str]) -> list[Path]:
     """The files in a folder with these endings, in natural order. Raises DatasetError if there is none, or one of another kind."""
     if not place.is_dir():
         raise DatasetError(f"there is no folder {place}")
-    found = [path for path in place.iterdir() if not path.name.startswith(".") and path.is_file()]
-    found.sort(key=lambda path: natural(path.name))
+    found = files_in(place)
     if other := [path for path in found if path.suffix.lower() not in endings]:
         raise DatasetError(f"{other[0]} is neither of {', '.join(endings)}", "Move it elsewhere")
     if not found:

@@ -10,8 +10,9 @@ import numpy as np
 
 from stzoo.errors import DatasetError
 from stzoo.files import IMAGES, natural
+from stzoo.layout import existing
 from stzoo.media.masks import read_mask
-from stzoo_segmentation.data import MASKS, Array, existing, files_of, listed
+from stzoo_segmentation.data import MASKS, Array, files_of, listed
 
 
 class Frames(list[Any]):

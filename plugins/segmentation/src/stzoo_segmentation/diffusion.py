@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from stzoo import Pipeline, Recipe, Requirements
 from stzoo.errors import ConfigError, DatasetError, DependencyMissing, InputError
 from stzoo.predictor import tensor_of
+from stzoo.recipe import lr_schedule
 from stzoo_segmentation.stunet import Unet3D
 
 Sampler = Literal["ddim", "ddpm"]
@@ -223,6 +224,8 @@ class VideoDiffusion(Unet3D):
 class Generation(Pipeline):
     """Clips out of noise: nothing goes in, or a clip to start from."""
 
+    padded = False
+
     def example(self, row: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """A clip of a data set is made as large as the model's, noised, and compared with what becomes of it."""
         clip = resized(row["video"], self.requirements)
@@ -271,10 +274,6 @@ class Generation(Pipeline):
                 f"Give 0 to {known - 1}" if known else "Leave it out",
             )
         return one_hot([label] * count, known)
-
-    def postprocess(self, outputs: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> dict[str, Any]:
-        """The clips as they are."""
-        return dict(outputs)
 
 
 def one_hot(labels: Sequence[int], known: int) -> Tensor:
@@ -380,14 +379,7 @@ class DiffusionRecipe(Recipe):
     def optimizers(self, module: nn.Module, total_steps: int) -> list[tuple[torch.optim.Optimizer, LRScheduler]]:
         """Adam and its schedule, to be stepped once per optimizer step."""
         chosen = torch.optim.Adam(self.groups(module, self.lr), lr=self.lr, betas=(0.9, 0.99), fused=True)
-        warm = round(self.warmup * total_steps)
-
-        def rate(step: int) -> float:
-            rising = min(1.0, (step + 1) / (warm + 1))
-            falling = (1 + math.cos(math.pi * min(1.0, step / total_steps))) / 2
-            return rising * (falling if self.schedule == "cosine" else 1.0)
-
-        return [(chosen, LambdaLR(chosen, rate))]
+        return [(chosen, LambdaLR(chosen, lr_schedule(self.schedule, total_steps, self.warmup)))]
 
     def sample_batch(self, module: nn.Module) -> dict[str, Tensor]:
         """Two short clips of waves that move, and labels."""

@@ -31,8 +31,9 @@ these weights. Cross-entropy and Dice; random scale, mirror images, colours. Har
 ## Limitations
 
 Poles and signs, a few pixels wide at this size, are mostly missed (IoU 0.07 and 0.14), pedestrians found in part: see the classes'
-numbers. Frames of a few drives in one city: night, rain and other places were hardly seen. The numbers are of CamVid's 101
-validation frames, which follow one another along few streets; training looked at them twice and chose nothing by it.
+numbers. Frames of a few drives in one city: night, rain and other places were hardly seen. With other cameras it is of little
+use: in the photographs of other streets and motorways that were tried, it took nearly all of the sky for buildings. The numbers are of
+CamVid's 101 validation frames, which follow one another along few streets; training looked at them twice and chose nothing by it.
 """,
         tags=("small",),
     ),
@@ -68,6 +69,7 @@ shape alone, long ones wrongly in two. The network has a quarter of the channels
         description="Finds the brain in a T1-weighted MRI of a head (deepbrain's network)",
         license="mit",
         trained_on="CC359, NFBS, ADNI (by deepbrain's author)",
+        example="colin27",
         card="""\
 ## Intended use
 
@@ -136,7 +138,7 @@ Hardware: {hardware}. Time: {minutes:g} minutes, {steps:,} steps.
 ## Limitations
 
 It does not find new things: on the two sequences held out it is far behind a baseline that keeps the true mask of the first frame,
-see the numbers. It knows four things in front of four backgrounds, and has no features of other pictures to build on; fine-tune it on
+see the numbers above. It knows four things in front of four backgrounds, and has no features of other pictures to build on; fine-tune it on
 the scene it is to work in. It was made for frames of about 120x214 pixels; larger ones are better reduced first.
 """,
         tags=("small",),

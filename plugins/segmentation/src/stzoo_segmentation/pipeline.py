@@ -64,6 +64,8 @@ class Segmentation(Pipeline):
     figure 2); ``reach`` is at least the margin.
     """
 
+    padded = False
+
     def example(self, row: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """As every task's. Raises DatasetError for a mask of another size."""
         from stzoo_segmentation.data import same_shape
@@ -71,10 +73,6 @@ class Segmentation(Pipeline):
         inputs, truth = super().example(row, options)
         same_shape(next(iter(inputs.values())), truth["mask"])
         return inputs, truth
-
-    def preprocess(self, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The picture as it is: what is padded are the tiles."""
-        return dict(values)
 
     def forward(self, module: nn.Module, batch: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Tensor]:
         """``batch["image"]`` (B, C, H, W) to ``mask`` (B, H, W) and, if asked for, ``instances`` (B, H, W)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from stzoo import Recipe, Requirements
 from stzoo.errors import ConfigError
 from stzoo.media.masks import IGNORE
-from stzoo.recipe import Kept
+from stzoo.recipe import Kept, lr_schedule
 from stzoo_segmentation import losses
 from stzoo_segmentation.augment import Augment
 from stzoo_segmentation.data import same_shape
@@ -214,15 +213,7 @@ class SegmentationRecipe(Recipe):
         else:
             kind = torch.optim.AdamW if self.optimizer == "adamw" else torch.optim.Adam
             chosen = kind(groups, lr=lr, weight_decay=decay, fused=True)
-        warm = round(self.warmup * total_steps)
-
-        def rate(step: int) -> float:
-            rising, done = min(1.0, (step + 1) / (warm + 1)), min(1.0, step / total_steps)
-            if self.schedule == "cosine":
-                return rising * (1 + math.cos(math.pi * done)) / 2
-            return rising * (1 - done) ** 0.9 if self.schedule == "poly" else rising
-
-        return [(chosen, LambdaLR(chosen, rate))]
+        return [(chosen, LambdaLR(chosen, lr_schedule(self.schedule, total_steps, self.warmup)))]
 
     def state_dict(self) -> dict[str, Any]:
         """The weights of the classes, where they come from the data."""

@@ -14,8 +14,10 @@ import numpy as np
 from stzoo import Pipeline
 from stzoo.errors import DatasetError, InputError
 from stzoo.fields import Volume
-from stzoo.files import ending, natural
+from stzoo.files import ending, files_in
+from stzoo.layout import existing
 from stzoo.media.volumes import Grid, check_same_place
+from stzoo_segmentation.data import split_folder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -165,19 +167,10 @@ def folder(split: str, root: str = "", images: str = "", labels: str = "", mark:
     Raises:
         DatasetError: there is no such folder, no volume, or a volume without its mask.
     """
-    base = Path(root).expanduser()
-    if not root or not base.is_dir():
-        raise DatasetError(
-            f"there is no folder {root}" if root else "the folder is not given", "Write volumes?root=FOLDER"
-        )
+    base = existing(root, "volumes?root=FOLDER")
     if (listed := base / "dataset.json").is_file() and not (images or labels):
         return _listed(listed, split)
-    names = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
-    parts = {key: base / name for key, some in names.items() for name in some if (base / name).is_dir()}
-    if parts:
-        if split not in parts:
-            raise DatasetError(f"{base} has no part {split!r}", f"Parts: {', '.join(parts)}")
-        base = parts[split]
+    base = split_folder(base, split)
     short = "Ts" if split == "test" else "Tr"
     for one, two in (
         ((images or "images", labels or "labels"),)
@@ -193,13 +186,15 @@ def folder(split: str, root: str = "", images: str = "", labels: str = "", mark:
     return _beside(base, (mark,) if mark else ("_mask", "_label", "_labels", "_seg", "_brainmask"))
 
 
+def colin27(split: str) -> list[dict[str, Any]]:
+    """A head and its brain (Holmes et al., J. Comput. Assist. Tomogr. 22, 1998), 60x72x60 voxels of 3 mm."""
+    own = Path(__file__).parent / "data"
+    return [{"volume": str(own / "colin27.nii.gz"), "mask": str(own / "colin27-brain.nii.gz")}]
+
+
 def _files(folder: Path) -> dict[str, Path]:
     """The volumes in a folder by name, in natural order."""
-    found = {
-        path.name[: -len(ending(path))]: path
-        for path in sorted(folder.iterdir(), key=lambda item: natural(item.name))
-        if ending(path) in Volume.reads and not path.name.startswith(".")
-    }
+    found = {path.name[: -len(ending(path))]: path for path in files_in(folder, Volume.reads)}
     if not found:
         raise DatasetError(f"{folder} holds no volumes", f"Endings: {', '.join(Volume.reads)}")
     return found

@@ -434,9 +434,3 @@ class BayesianSuperResolution(SuperResolution):
             "uncertainty": variance.mean(1).sqrt(),
             "samples": torch.stack([picture(sample) for sample in samples], dim=1),
         }
-
-
-# --- published configurations -----------------------------------------------------------------------------------------
-
-PUBLISHED: dict[str, dict[str, Any]] = {f"{task}x4": {} for task in ("BiSR", "SySR", "ReSR", "RWSR")}
-"""Ideal, synthetic, realistic and real-world super-resolution: one network, the defaults, trained on different data."""

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image as PILImage
 
 from stzoo.errors import DatasetError, InputError
-from stzoo.files import IMAGES, natural
+from stzoo.files import IMAGES, files_in
+from stzoo.layout import existing
 from stzoo_super_resolution.resize import imresize, imresize_uint8
 
 MAKING = ("down", "blur", "noise", "jpeg", "seed")
@@ -174,7 +175,7 @@ def benchmark(split: str, root: str = "", given: bool = False) -> list[dict[str,
     Raises:
         DatasetError: there is no such folder, or no picture in it.
     """
-    folder = _existing(root, "set5?root=benchmark/Set5")
+    folder = existing(root, "set5?root=benchmark/Set5")
     if parts := sorted(folder.glob("image_SRF_[0-9]")):
         return [_cut(path, parts[0].name.removeprefix("image_"), given) for path in _pictures(parts[0], "_HR.png")]
     inside = next((folder / name for name in ("HR", "original", "GTmod12") if (folder / name).is_dir()), folder)
@@ -193,8 +194,8 @@ def div2k(split: str, root: str = "", given: bool = False) -> list[dict[str, Any
         DatasetError: there is no such folder, or no picture in it.
     """
     part = {"train": "train", "validation": "valid"}[split]
-    folder = _existing(root, "div2k?root=DIV2K")
-    high = _existing(str(folder / f"DIV2K_{part}_HR"), "div2k?root=DIV2K")
+    folder = existing(root, "div2k?root=DIV2K")
+    high = existing(folder / f"DIV2K_{part}_HR", "div2k?root=DIV2K")
     return [_row(path, folder / f"DIV2K_{part}_LR_bicubic/X{{scale}}", given) for path in _pictures(high)]
 
 
@@ -210,7 +211,7 @@ def kodak(split: str, root: str = "") -> list[dict[str, Any]]:
     """
     if not root and split == "test":
         return [{"image": str(Path(__file__).parent / "data/kodak23.png")}]
-    folder = _existing(root, "kodak?root=kodak")
+    folder = existing(root, "kodak?root=kodak")
     found = {path.stem.removeprefix("kodim").removeprefix("kodak"): path for path in _pictures(folder)}
     wanted = [f"{number:02}" for number in (range(1, 21) if split == "train" else range(21, 25))]
     if missing := [number for number in wanted if number not in found]:
@@ -230,16 +231,8 @@ def _cut(path: Path, mark: str, given: bool) -> dict[str, Any]:
     return {"image": {"high": high, "low": high.removesuffix("_HR.png") + "_LR.png" if given else None}}
 
 
-def _existing(root: str, example: str) -> Path:
-    folder = Path(root).expanduser()
-    if not root or not folder.is_dir():
-        raise DatasetError(f"there is no folder {root}" if root else "the folder is not given", f"Write {example}")
-    return folder
-
-
 def _pictures(folder: Path, ending: str = "") -> list[Path]:
-    found = (path for path in folder.iterdir() if path.suffix.lower() in IMAGES and path.name.endswith(ending))
-    pictures = sorted(found, key=lambda path: natural(path.name))
+    pictures = [path for path in files_in(folder, IMAGES) if path.name.endswith(ending)]
     if not pictures:
         raise DatasetError(f"{folder} holds no pictures", f"Endings: {', '.join(IMAGES)}")
     return pictures

@@ -268,9 +268,12 @@ class DeepDepthRecipe(Recipe):
             losses[f"x{2**index}"] = (known * (x - true)).square().sum() / known.sum().clamp(min=1)
         return losses
 
+    def lr_factor(self, name: str) -> float:
+        """A tenth for the units' last convolutions."""
+        return super().lr_factor(name) * (0.1 if ".conv3." in name else 1)
+
     def optimizers(self, module: nn.Module, total_steps: int) -> list[tuple[Optimizer, LRScheduler]]:
-        """Adam for all units; a tenth of the learning rate for their last convolutions."""
-        self.lr_scale = {**self.lr_scale, "*.conv3.*": 0.1}  # what the run was told comes first
+        """Adam for all units."""
         groups = self.groups(module, self.lr)
         adam = torch.optim.Adam(groups)
         return [(adam, OneCycleLR(adam, [group["lr"] for group in groups], max(total_steps, 2)))]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stzoo.errors import DatasetError, DependencyMissing, InputError
 from stzoo.fields import Depth
-from stzoo.files import natural
+from stzoo.files import files_in
 from stzoo.media.depths import read_depth
 from stzoo_super_resolution.metrics import ssim_rgb
 from stzoo_super_resolution.resize import imresize
@@ -148,11 +148,7 @@ def _recordings(root: Path, depth: str) -> Iterator[Path]:
 
 def _files(place: Path) -> list[Path]:
     """What depth maps and pictures are read from, in natural order."""
-    if not place.is_dir():
-        return []
-    endings = (*Depth.reads, ".jpg", ".jpeg")
-    found = [path for path in place.iterdir() if path.suffix.lower() in endings and not path.name.startswith(".")]
-    return sorted(found, key=lambda path: natural(path.name))
+    return files_in(place, (*Depth.reads, ".jpg", ".jpeg")) if place.is_dir() else []
 
 
 _FOCAL, _BASELINE, _OFFSET = 994.978, 0.193001, 31.086

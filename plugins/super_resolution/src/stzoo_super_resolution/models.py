@@ -84,7 +84,7 @@ def _espcn(scale: int) -> Model:
     value = _ESPCN_PUBLISHED.get(scale)
     return _bundled(
         f"espcn-x{scale}",
-        f"ESPCN: photographs {scale} times larger, fast",
+        f"A small ESPCN: photographs {scale} times larger",
         (Measurement(f"Set5 (x{scale})", "psnr_y_uint8", value, "published", note),) if value else (),
         use=_LUMA_USE.format(scale=scale),
         limits=_LUMA_LIMITS,

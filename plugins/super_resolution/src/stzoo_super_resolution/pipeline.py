@@ -32,6 +32,8 @@ class SuperResolution(Pipeline):
     [0, 1].
     """
 
+    padded = False
+
     def example(self, row: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """What a network is given, and what should come out: the two pictures of the :class:`Pair` in ``row["image"]``."""
         pair = row["image"]
@@ -82,10 +84,6 @@ class SuperResolution(Pipeline):
     def network(self, module: nn.Module, image: Tensor) -> Tensor:
         """One pass; networks that take something else than the picture refine this."""
         return module(image)  # type: ignore[no-any-return]
-
-    def postprocess(self, outputs: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> dict[str, Any]:
-        """The outputs as they are: nothing was padded."""
-        return dict(outputs)
 
 
 class EnlargedFirst(SuperResolution):

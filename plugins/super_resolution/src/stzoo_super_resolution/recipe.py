@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from stzoo import Recipe, Requirements
 from stzoo.errors import ConfigError, DatasetError
-from stzoo.recipe import Kept
+from stzoo.recipe import Kept, factor_of, lr_schedule
 from stzoo_super_resolution.data import Pair
 from stzoo_super_resolution.pipeline import colours_of, to_luma
 
@@ -133,19 +131,9 @@ class PatchRecipe(Recipe):
             return {"l1": F.l1_loss(predicted, high)}
         return {"charbonnier": torch.sqrt((predicted - high).square() + 1e-6).mean()}
 
-    def groups(self, module: nn.Module, lr: float) -> list[dict[str, Any]]:
-        """As :meth:`stzoo.Recipe.groups`, with the factors of :attr:`layers`."""
-
-        def factor(name: str, scales: Mapping[str, float]) -> float:
-            return next((value for pattern, value in scales.items() if fnmatchcase(name, pattern)), 1.0)
-
-        names = [name for name, _ in module.named_parameters()]
-        factors = {name: factor(name, self.lr_scale) * factor(name, self.layers) for name in names}
-        given, self.lr_scale = self.lr_scale, factors
-        try:
-            return super().groups(module, lr)
-        finally:
-            self.lr_scale = given
+    def lr_factor(self, name: str) -> float:
+        """As :meth:`stzoo.Recipe.lr_factor`, times the factor of :attr:`layers`."""
+        return super().lr_factor(name) * factor_of(name, self.layers)
 
     def optimizers(self, module: nn.Module, total_steps: int) -> list[tuple[torch.optim.Optimizer, LRScheduler]]:
         """The optimizer and its schedule, to be stepped once per optimizer step."""
@@ -155,17 +143,12 @@ class PatchRecipe(Recipe):
             chosen = torch.optim.SGD(groups, lr=self.lr, momentum=0.9)
         else:
             chosen = torch.optim.Adam(groups, lr=self.lr, betas=(0.9, 0.99), fused=True)
-        warm = round(self.warmup * total_steps)
+        rate = lr_schedule(self.schedule, total_steps, self.warmup)
 
-        def rate(step: int) -> float:
-            rising = min(1.0, (step + 1) / (warm + 1))
-            if self.schedule == "cosine":
-                return rising * (1 + math.cos(math.pi * min(1.0, step / total_steps))) / 2
-            if self.schedule == "step":
-                return rising * 0.5 ** sum(step >= share * total_steps for share in HALVINGS)
-            return rising
+        def halved(step: int) -> float:
+            return rate(step) * 0.5 ** sum(step >= share * total_steps for share in HALVINGS)
 
-        return [(chosen, LambdaLR(chosen, rate))]
+        return [(chosen, LambdaLR(chosen, halved if self.schedule == "step" else rate))]
 
     def sample_batch(self, module: nn.Module) -> dict[str, Tensor]:
         """Two patterns with edges, and the same made smaller by averaging."""

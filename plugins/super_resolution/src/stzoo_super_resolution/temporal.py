@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from stzoo import Requirements
 from stzoo.errors import ConfigError, DependencyMissing, FormatError, InputError
+from stzoo.formats import check_tensors
 
 _REACH = 4
 """Pixels around one that the convolutions 5x5, 3x3 and 3x3 see."""
@@ -325,12 +326,9 @@ class TemporalAdaptiveFormat:
         first, last = "branches.0.conv1.weight", "temporal_modulation.conv3.weight"
         if not {first, last} <= state.keys():
             return None
-        convolutions = [key for key in state if key.endswith(".weight") and ".conv" in key]
-        wrong = next((key for key in convolutions if state[key].ndim != 4), None)
-        if wrong or not all(f"branches.0.conv{i}.weight" in state for i in (2, 3)):
-            raise FormatError(
-                f"this looks like a temporal-adaptive checkpoint, but {wrong or 'a layer of branch 0'} is missing or malformed"
-            )
+        layers = [state.get(f"branches.0.conv{index}.weight") for index in (1, 2, 3)]
+        if any(weight is None or weight.ndim != 4 for weight in layers):
+            raise FormatError("this looks like a temporal-adaptive checkpoint, but branch 0 is incomplete or malformed")
         config: dict[str, Any] = {
             "scale": round(state["branches.0.conv3.weight"].shape[0] ** 0.5),
             "branches": len({key.split(".")[1] for key in state if key.startswith("branches.")}),
@@ -343,19 +341,7 @@ class TemporalAdaptiveFormat:
             cells = state["loc.fc1.weight"].shape[-1] // 32
             rows = max((rows for rows in range(1, int(cells**0.5) + 1) if cells % rows == 0), default=1)
             config |= {"alignment": "network", "window": (4 * rows, 4 * max(cells // rows, 1))}
-        try:
-            with torch.device("meta"):
-                expected = TemporalAdaptiveSR(**config).state_dict()
-        except ConfigError as problem:
-            raise FormatError(f"this looks like a temporal-adaptive checkpoint, but {problem.problem}") from problem
-        differing = [key for key in expected.keys() | state.keys() if key not in expected or key not in state]
-        differing += [key for key in expected.keys() & state.keys() if expected[key].shape != state[key].shape]
-        if differing:
-            raise FormatError(
-                f"this looks like a temporal-adaptive checkpoint, but {len(differing)} of its tensors are missing, "
-                f"unexpected or of the wrong shape: {', '.join(sorted(differing)[:3])}",
-                "Is the file complete, and the network unmodified?",
-            )
+        check_tensors(state, lambda: TemporalAdaptiveSR(**config), "the temporal-adaptive network")
         return config
 
     def convert(self, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:

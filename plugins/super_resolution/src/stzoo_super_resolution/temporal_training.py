@@ -28,11 +28,6 @@ def alignment_loss(found: Tensor, wanted: Tensor) -> Tensor:
     return (found - wanted).square().sum()
 
 
-def joint_loss(output: Tensor, target: Tensor, found: Tensor, wanted: Tensor, weight: float = 1e-3) -> Tensor:
-    """Summed squared error of the pictures, plus ``weight`` times :func:`alignment_loss`."""
-    return (output - target).square().sum() + weight * alignment_loss(found, wanted)
-
-
 class TemporalAdaptiveRecipe(Recipe):
     """First each branch alone, then everything jointly; squared error and Adam, its rate falling as a cosine in each stage.
 
@@ -45,7 +40,7 @@ class TemporalAdaptiveRecipe(Recipe):
         patch: side of a patch before it is enlarged, in pixels, with the margin that alignment needs.
         patches: how many are cut around one frame of a clip each time it is drawn.
         pairs: how many tiles the alignment network learns from in a step of the first stage.
-        alignment_weight: of the translations in the joint loss, see :func:`joint_loss`.
+        alignment_weight: of the translations in the joint loss, of sums.
         flow: whether optical flow is computed; only a network without alignment can do without.
         remembered: clips of just the frames a network sees (``?frames=5``) for which all that patches are cut from is kept
             in memory: flow takes long.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stzoo import Pipeline, Requirements, media
 from stzoo.errors import DatasetError, InputError
+from stzoo.layout import existing
 from stzoo.predictor import tensor_of
 from stzoo_super_resolution.metrics import LUMA, SCALE, psnr_y, ssim_y
 from stzoo_super_resolution.pipeline import to_luma
@@ -56,6 +57,8 @@ def degraded(clip: Clip, scale: int) -> Clip:
 
 class VideoSuperResolution(Pipeline):
     """Frame by frame: what is held in memory beside the two clips does not grow with their length."""
+
+    padded = False
 
     def example(self, row: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The small clip is ``row["low"]``, where there is one, and otherwise made of the large one, ``row["video"]``.
@@ -101,10 +104,6 @@ class VideoSuperResolution(Pipeline):
                 sharp = smooth
             made[:, time] = sharp.clamp_(0, 1)
         return {"video": made}
-
-    def postprocess(self, outputs: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> dict[str, Any]:
-        """The clip as it is."""
-        return dict(outputs)
 
 
 def bicubic(inputs: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,7 +153,7 @@ def vid4(split: str, root: str = "", low: str = "") -> list[dict[str, str]]:
     Raises:
         DatasetError: a folder is missing.
     """
-    top = _folder(root, "vid4?root=Vid4")
+    top = existing(root, "vid4?root=Vid4")
     rows = []
     for name in VID4:
         places = (top / "GT" / name, top / name / "original", top / name)
@@ -176,19 +175,12 @@ def reds(split: str, root: str = "", low: str = "") -> list[dict[str, str]]:
         DatasetError: a folder is missing, or has no clip of the split.
     """
     part = "val_sharp" if split == "validation" else "train_sharp"
-    top = _folder(root, "reds?root=REDS")
-    found = sorted(place for place in _folder(str(top / part), "reds?root=REDS").iterdir() if place.is_dir())
+    top = existing(root, "reds?root=REDS")
+    found = sorted(place for place in existing(top / part, "reds?root=REDS").iterdir() if place.is_dir())
     chosen = [place for place in found if split == "validation" or (place.name in REDS4) == (split == "test")]
     if not chosen:
         raise DatasetError(f"{top / part} has no clip for the split {split!r}", "Is the data set complete?")
     return [_pair(place, top / f"{part}_{low}" / place.name if low else None) for place in chosen]
-
-
-def _folder(path: str, example: str) -> Path:
-    folder = Path(path).expanduser()
-    if not path or not folder.is_dir():
-        raise DatasetError(f"there is no folder {path}" if path else "the folder is not given", f"Write {example}")
-    return folder
 
 
 def _pair(high: Path, low: Path | None) -> dict[str, str]:

@@ -43,6 +43,13 @@ METRICS: tuple[Metric, ...] = (
         optional=True,
     ),
     _metric(
+        "snr",
+        "metrics:snr_frames",
+        "higher",
+        "Signal-to-noise ratio in dB, mean over frames (OpenSTL)",
+        optional=True,
+    ),
+    _metric(
         "mse_pixel",
         "metrics:mse_pixel_frames",
         "lower",

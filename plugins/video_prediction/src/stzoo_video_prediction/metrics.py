@@ -4,7 +4,7 @@ The definition is peculiar: errors are summed over a frame's pixels and averaged
 range for 2 although pixels are in [0,1]; errors use the prediction as it is, SSIM, PSNR and SNR clip it to [0,1].
 
 Every function takes `prediction` and `target` (...,C,H,W), floats of [0,1] or uint8, and returns a float, or, if its name
-ends in `_frames`, that of each frame (N,). `Metrics` does the same batch by batch, in constant memory.
+ends in `_frames`, that of each frame (N,). All raise InputError if the shapes differ, or frames are smaller than 7x7.
 """
 
 from __future__ import annotations
@@ -20,47 +20,6 @@ from stzoo.errors import InputError
 Floats = NDArray[np.float64]
 WINDOW = 7
 DATA_RANGE = 2.0
-
-
-class Metrics:
-    """All metrics of a stream of batches.
-
-    Raises (from `update`):
-        InputError: shapes differ, are not (...,C,H,W), or frames are smaller than SSIM's 7x7 window.
-    """
-
-    def __init__(self) -> None:
-        self.frames = 0
-        self._sums: dict[str, float] = {}
-
-    def update(self, prediction: NDArray[np.generic], target: NDArray[np.generic]) -> None:
-        """Add a batch: `prediction` and `target` (...,C,H,W)."""
-        prediction, target = as_frames(prediction, target)
-        clipped = prediction.clip(0, 1)
-        error = prediction - target
-        added = {
-            "mse": float(np.square(error).sum()),
-            "mae": float(np.abs(error).sum()),
-            "ssim": float(_ssim_per_frame(clipped, target).sum()),
-            "psnr": float(_psnr_per_frame(clipped, target).sum()),
-            "snr": float(_snr_per_frame(clipped, target).sum()),
-        }
-        self._sums = {name: self._sums.get(name, 0.0) + value for name, value in added.items()}
-        self.frames += len(target)
-
-    def compute(self) -> dict[str, float]:
-        """MSE, MAE, RMSE (per frame, summed over pixels), SSIM, PSNR and SNR (dB) of all frames so far."""
-        if not self.frames:
-            raise InputError("there are no frames to measure", "Call update first")
-        mean = {name: value / self.frames for name, value in self._sums.items()}
-        return {
-            "mse": mean["mse"],
-            "mae": mean["mae"],
-            "rmse": math.sqrt(mean["mse"]),
-            "ssim": mean["ssim"],
-            "psnr": mean["psnr"],
-            "snr": mean["snr"],
-        }
 
 
 def mse(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
@@ -90,8 +49,7 @@ def psnr(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
 
 def snr(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> float:
     """Signal-to-noise ratio per frame in dB, mean over frames; inf if a frame is exact (OpenSTL definition)."""
-    prediction, target = as_frames(prediction, target)
-    return float(_snr_per_frame(prediction.clip(0, 1), target).mean())
+    return float(snr_frames(prediction, target).mean())
 
 
 def mse_frames(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> Floats:
@@ -109,15 +67,36 @@ def mae_frames(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> 
 
 
 def ssim_frames(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> Floats:
-    """`ssim` of each frame."""
-    prediction, target = as_frames(prediction, target)
-    return _ssim_per_frame(prediction.clip(0, 1), target)
+    """`ssim` of each frame, as skimage's `structural_similarity(..., data_range=2)` with its default window."""
+    x, y = as_frames(prediction, target)
+    x = x.clip(0, 1)
+    mean_x, mean_y = _window_mean(x), _window_mean(y)
+    # Sample covariance: skimage's default, use_sample_covariance=True.
+    unbiased = WINDOW**2 / (WINDOW**2 - 1)
+    var_x = unbiased * (_window_mean(x * x) - mean_x**2)
+    var_y = unbiased * (_window_mean(y * y) - mean_y**2)
+    cov = unbiased * (_window_mean(x * y) - mean_x * mean_y)
+    c1, c2 = (0.01 * DATA_RANGE) ** 2, (0.03 * DATA_RANGE) ** 2
+    similarity = (2 * mean_x * mean_y + c1) * (2 * cov + c2)
+    similarity /= (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
+    frames: Floats = similarity.mean((1, 2, 3))
+    return frames
 
 
 def psnr_frames(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> Floats:
     """`psnr` of each frame."""
-    prediction, target = as_frames(prediction, target)
-    return _psnr_per_frame(prediction.clip(0, 1), target)
+    x, y = as_frames(prediction, target)
+    with np.errstate(divide="ignore"):
+        frames: Floats = -10 * np.log10(np.square(x.clip(0, 1) - y).mean((1, 2, 3)))
+    return frames
+
+
+def snr_frames(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> Floats:
+    """`snr` of each frame."""
+    x, y = as_frames(prediction, target)
+    with np.errstate(divide="ignore"):
+        frames: Floats = 10 * np.log10(np.square(y).mean((1, 2, 3)) / np.square(x.clip(0, 1) - y).mean((1, 2, 3)))
+    return frames
 
 
 def root_of_mean(values: Sequence[Floats]) -> float:
@@ -197,33 +176,6 @@ def as_frames(prediction: NDArray[np.generic], target: NDArray[np.generic]) -> t
         return x.reshape(-1, *x.shape[-3:]).astype(np.float64) / unit
 
     return convert(prediction), convert(target)
-
-
-def _psnr_per_frame(x: Floats, y: Floats) -> Floats:
-    with np.errstate(divide="ignore"):
-        frames: Floats = -10 * np.log10(np.square(x - y).mean((1, 2, 3)))
-    return frames
-
-
-def _snr_per_frame(x: Floats, y: Floats) -> Floats:
-    with np.errstate(divide="ignore"):
-        frames: Floats = 10 * np.log10(np.square(y).mean((1, 2, 3)) / np.square(x - y).mean((1, 2, 3)))
-    return frames
-
-
-def _ssim_per_frame(x: Floats, y: Floats) -> Floats:
-    """(N,C,H,W), twice, to (N,): as skimage's `structural_similarity(..., data_range=2)` with its default window."""
-    mean_x, mean_y = _window_mean(x), _window_mean(y)
-    # Sample covariance: skimage's default, use_sample_covariance=True.
-    unbiased = WINDOW**2 / (WINDOW**2 - 1)
-    var_x = unbiased * (_window_mean(x * x) - mean_x**2)
-    var_y = unbiased * (_window_mean(y * y) - mean_y**2)
-    cov = unbiased * (_window_mean(x * y) - mean_x * mean_y)
-    c1, c2 = (0.01 * DATA_RANGE) ** 2, (0.03 * DATA_RANGE) ** 2
-    similarity = (2 * mean_x * mean_y + c1) * (2 * cov + c2)
-    similarity /= (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
-    frames: Floats = similarity.mean((1, 2, 3))
-    return frames
 
 
 def _window_mean(x: Floats) -> Floats:

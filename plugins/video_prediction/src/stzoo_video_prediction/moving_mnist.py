@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from stzoo.errors import DatasetError, DependencyMissing
@@ -84,45 +83,6 @@ def moving_mnist_sequence(
             window = frame[row : row + DIGIT, column : column + DIGIT]
             np.maximum(window, digit, out=window)
     return video
-
-
-def moving_mnist_batch(
-    digits: Pixels,
-    rng: np.random.Generator,
-    batch: int,
-    *,
-    frames: int = 20,
-    size: int = 64,
-    objects: int = 2,
-) -> Pixels:
-    """A batch of sequences of the same distribution, all at once: about 0.1 ms a sequence.
-
-    Args:
-        digits, frames, size: as for `moving_mnist_sequence`.
-        rng: the source of all randomness.
-        batch: number of sequences.
-        objects: how many digits fly in each.
-
-    Returns:
-        (batch,frames,1,size,size) uint8.
-    """
-    videos = np.zeros((batch, frames, 1, size, size), np.uint8)
-    windows = sliding_window_view(videos[:, :, 0], (DIGIT, DIGIT), axis=(2, 3), writeable=True)
-    clip, frame = np.arange(batch)[:, None], np.arange(frames)
-    for _ in range(objects):
-        position = rng.random((2, batch))
-        theta = rng.random(batch) * 2 * math.pi
-        velocity = SPEED * np.stack((np.sin(theta), np.cos(theta)))
-        corners = np.empty((2, batch, frames), np.intp)
-        for t in range(frames):
-            position += velocity
-            velocity = np.where((position <= 0) | (position >= 1), -velocity, velocity)
-            position = position.clip(0, 1)
-            corners[:, :, t] = (size - DIGIT) * position
-        chosen = digits[rng.integers(len(digits), size=batch)][:, None]
-        at = (clip, frame, *corners)
-        windows[at] = np.maximum(windows[at], chosen)
-    return videos
 
 
 # ------------------------------------------------------------------ digits

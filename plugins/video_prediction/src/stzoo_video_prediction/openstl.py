@@ -17,7 +17,7 @@ from stzoo.formats import check_tensors
 
 
 def openstl_translator(state: Mapping[str, Tensor]) -> str | None:
-    """Which of OpenSTL's translators a state dict holds: "gsta", "incepu", "tau", or None for anything else."""
+    """Which of OpenSTL's translators a state dict holds: "gsta", "incepu", "tau", or "another"; None if it is no SimVP."""
     # In OpenSTL the decoder starts with a pixel shuffle, in the first SimVP code with a transposed convolution.
     if not {"enc.enc.0.conv.conv.weight", "dec.dec.0.conv.conv.0.weight", "dec.readout.weight"} <= state.keys():
         return None
@@ -28,7 +28,7 @@ def openstl_translator(state: Mapping[str, Tensor]) -> str | None:
         return "tau"
     # The VAN translator has the same names as gSTA, but its attention is not gated: `conv1` keeps the width.
     gate = state.get(unit + "conv1.weight")
-    return "gsta" if gate is not None and gate.ndim == 4 and gate.shape[0] == 2 * gate.shape[1] else None
+    return "gsta" if gate is not None and gate.ndim == 4 and gate.shape[0] == 2 * gate.shape[1] else "another"
 
 
 def openstl_config(state: Mapping[str, Tensor], build: Callable[..., nn.Module], translator: str) -> dict[str, Any]:

@@ -36,8 +36,9 @@ class OfficialPhyDNet:
         """What the tensors cannot tell, with what was assumed."""
         frames, _, height, width = config["in_shape"]
         return (
-            f"patch_size: the strides are not in the tensors; {config['patch_size']} is assumed, as in the published "
-            "configurations with so many channels. A wrong one gives wrong frames: state it if it was trained otherwise.",
+            f"patch_size: the strides are not in the tensors; {config['patch_size']} is assumed, as in most published "
+            "configurations with so many channels; those of weather and BAIR have 2. A wrong one gives wrong frames: state it "
+            "if it was trained otherwise.",
             f"in_shape: length and size it was trained at are not in the tensors; {frames} frames of {height}x{width} are "
             f"assumed. It runs at any length, and at any multiple of {config['patch_size']} pixels.",
             f"frames_out: how far it was trained to predict is not in the tensors; {config['frames_out']} is assumed.",
@@ -102,8 +103,7 @@ def detected(state: Mapping[str, Tensor], what: str) -> dict[str, Any]:
 
     nf, channels, _, _ = shape("encoder_E.c1.main.0.weight")
     layers = len({key.split(".")[2] for key in state if key.startswith("convcell.cell_list.")})
-    # The strides leave no trace. Among the published configurations only TaxiBJ and weather have 2, and only they have 2
-    # or 12 channels; the original code has one channel and 4.
+    # The strides leave no trace. Published configurations with 2 or 12 channels have 2, most of the others 4.
     taxi = channels in (2, 12)
     config = {
         "in_shape": (4, channels, 32, 32) if taxi else (10, channels, 64, 64),

@@ -29,6 +29,8 @@ class VideoPredictionRecipe(Recipe):
         flip: mirror half of the clips left to right, and half upside down.
         mae: weight of the mean absolute error beside the squared one. With both, the prediction is between the mean of
             what may come and its median: less blur where most pixels are 0, as in maps of rain.
+        brightness: a clip's pixels, of [0,1], are multiplied by a factor between 1 - brightness and 1 + brightness and
+            clipped to 1; 0: left as they are. In maps of rain it shows the network heavier and lighter showers.
 
     Raises:
         ConfigError: an unknown schedule, or a value out of range.
@@ -42,6 +44,7 @@ class VideoPredictionRecipe(Recipe):
         crop: int = 0,
         flip: bool = False,
         mae: float = 0.0,
+        brightness: float = 0.0,
     ) -> None:
         if schedule not in ("onecycle", "cosine", "constant"):
             raise ConfigError(f"schedule must be 'onecycle', 'cosine' or 'constant', got {schedule!r}")
@@ -49,9 +52,10 @@ class VideoPredictionRecipe(Recipe):
             raise ConfigError(f"lr must be positive and warmup at least 0 and below 1, got {lr} and {warmup}")
         if crop < 0:
             raise ConfigError(f"crop must be 0 or more pixels, got {crop}")
-        if mae < 0:
-            raise ConfigError(f"mae must be at least 0, got {mae}")
-        self.lr, self.schedule, self.warmup, self.crop, self.flip, self.mae = lr, schedule, warmup, crop, flip, mae
+        if mae < 0 or not 0 <= brightness <= 1:
+            raise ConfigError(f"mae must be at least 0 and brightness 0 to 1, got {mae} and {brightness}")
+        self.lr, self.schedule, self.warmup, self.mae = lr, schedule, warmup, mae
+        self.crop, self.flip, self.brightness = crop, flip, brightness
 
     def sample(
         self, item: Mapping[str, Any], requirements: Requirements, rng: np.random.Generator
@@ -90,6 +94,8 @@ class VideoPredictionRecipe(Recipe):
         if self.flip:
             axes = [axis for axis in (-2, -1) if rng.random() < 0.5]
             clip = np.flip(clip, axes) if axes else clip
+        if self.brightness:
+            clip = np.minimum(clip * np.float32(1 + self.brightness * rng.uniform(-1, 1)), 1)
         clip = np.ascontiguousarray(clip)
         return {"frames": clip[:given], "target": clip[given:]}
 

@@ -17,6 +17,9 @@ from torch.utils.flop_counter import register_flop_formula
 
 from stzoo.linear import uses_onednn
 
+_CONVOLVE = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+_REORDER = getattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", None)
+"""None where PyTorch was built without oneDNN, as on a Mac."""
 _TOGETHER = 16
 """Maps of which the gradient of a weight is made at once: more are hardly faster, and have to be kept."""
 
@@ -33,7 +36,7 @@ class Repeated:
         conv, *norm = layer if isinstance(layer, nn.Sequential) else (layer,)
         weight: Tensor = conv.weight  # type: ignore[assignment]
         self.weight, self.norm = weight, norm[0] if norm else None
-        self.packed = uses_onednn(like, weight)
+        self.packed = None not in (_CONVOLVE, _REORDER) and uses_onednn(like, weight)
         if not self.packed:
             return
         learns = torch.is_grad_enabled()
@@ -62,18 +65,21 @@ def _packed(weight: Tensor, size: torch.Size) -> Tensor:
     """The weight in the order that oneDNN wants for maps of this size."""
     around, once = [weight.shape[-1] // 2] * 2, [1, 1]
     shape = [1, weight.shape[1], *size]
-    return torch._C._nn.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), around, once, once, 1, shape)  # type: ignore[no-any-return, attr-defined]
+    return _REORDER(weight.to_mkldnn(), around, once, once, 1, shape)  # type: ignore[no-any-return, misc]
 
 
 def _convolve(x: Tensor, packed: Tensor) -> Tensor:
     around, once = [packed.shape[-1] // 2] * 2, [1, 1]
-    return torch.ops.mkldnn._convolution_pointwise(x, packed, None, around, once, once, 1, "none", [], "")  # type: ignore[no-any-return]
+    return _CONVOLVE(x, packed, None, around, once, once, 1, "none", [], "")  # type: ignore[no-any-return, misc]
 
 
-@register_flop_formula(torch.ops.mkldnn._convolution_pointwise)
 def _flops(x: Any, weight: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
     """Two per multiply-add, from shapes; PyTorch's counter does not know this operation."""
     return int(2 * math.prod(out_shape) * math.prod(weight[1:]))
+
+
+if _CONVOLVE is not None:
+    register_flop_formula(_CONVOLVE)(_flops)
 
 
 class _Sums:

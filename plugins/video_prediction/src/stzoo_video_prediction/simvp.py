@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stzoo.errors import ConfigError, InputError
+from stzoo.errors import ConfigError, FormatError, InputError
 from stzoo_video_prediction.incepu import IncepTranslator, incep_groups
 from stzoo_video_prediction.openstl import OpenSTLFormat, openstl_config, openstl_translator
 
@@ -397,11 +397,16 @@ class OpenSTLSimVP(OpenSTLFormat):
         """The full configuration; None if the state dict is of another architecture.
 
         Raises:
-            FormatError: it is SimVP's, but incomplete or modified.
+            FormatError: it is SimVP's, but incomplete or modified, or has a translator that is not here.
         """
         translator = openstl_translator(state)
-        if translator not in ("gsta", "incepu"):
+        if translator in (None, "tau"):
             return None
+        if translator == "another":
+            raise FormatError(
+                "this looks like an OpenSTL SimVP checkpoint, but its translator is none that stzoo has",
+                "Those with model_type gSTA, IncepU or TAU can be imported",
+            )
         build = functools.partial(SimVP, model_type=translator)
         return openstl_config(state, build, translator) | {"model_type": translator}
 

@@ -114,7 +114,7 @@ class TAURecipe(VideoPredictionRecipe):
 
     Args:
         alpha: weight of the divergence, at least 0.
-        lr, schedule, warmup, crop, flip, mae: as in `VideoPredictionRecipe`.
+        lr, schedule, warmup, crop, flip, mae, brightness: as in `VideoPredictionRecipe`.
 
     Raises:
         ConfigError: a value is out of range.
@@ -129,8 +129,9 @@ class TAURecipe(VideoPredictionRecipe):
         flip: bool = False,
         alpha: float = 0.1,
         mae: float = 0.0,
+        brightness: float = 0.0,
     ) -> None:
-        super().__init__(lr, schedule, warmup, crop, flip, mae)
+        super().__init__(lr, schedule, warmup, crop, flip, mae, brightness)
         if alpha < 0:
             raise ConfigError(f"alpha must be at least 0, got {alpha}")
         self.alpha = alpha
