@@ -22,13 +22,13 @@ def is_main_process() -> bool:
 
 
 def keep_memory(*, shared: bool = False) -> None:
-    """Let glibc keep freed memory (up to 1 GiB at a time) for the next batch, for this whole process.
+    """Let glibc keep freed memory (up to 1 GiB) for the next batch, for this whole process.
 
     By default it gives large buffers back to the system, which hands them out again page by page, zeroed: up to half of a
     forward pass on a CPU. Nothing is changed where the environment tunes malloc (``MALLOC_*``, ``GLIBC_TUNABLES``).
 
     Args:
-        shared: all threads have it in common; else each may keep as much for itself.
+        shared: one heap for all threads, which keeps less (up to 128 MiB), and no buffers above 32 MiB: for servers.
     """
     if any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ):
         return
@@ -36,11 +36,12 @@ def keep_memory(*, shared: bool = False) -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library
         return
-    # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX of malloc.h
-    mallopt(-3, 1 << 30) or mallopt(-3, 1 << 25)  # before 2.35, no more than that
-    mallopt(-1, 1 << 30)
+    mmap_threshold, trim_threshold, arena_max = -3, -1, -8  # M_MMAP_THRESHOLD and so on of malloc.h
+    if shared or not mallopt(mmap_threshold, 1 << 30):  # which glibc refuses before 2.35
+        mallopt(mmap_threshold, 1 << 25)
+    mallopt(trim_threshold, 1 << (27 if shared else 30))
     if shared:
-        mallopt(-8, 1)
+        mallopt(arena_max, 1)
 
 
 def trim_memory() -> None:

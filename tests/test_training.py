@@ -192,6 +192,21 @@ def test_early_stopping(videos: Path, tmp_path: Path) -> None:
     assert "finished after 4 of 40 steps" in page and "pictures" not in page
 
 
+@pytest.mark.parametrize("change", [{}, {"steps": 40, "patience": 1, "recipe": {"lr": 1e-30}}])
+def test_killed_after_its_last_checkpoint_it_comes_to_its_end(
+    videos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, change: dict
+) -> None:
+    whole = finetune("tau", videos, tmp_path / "whole", **FAST | {"evaluate_every": 2} | change)
+    torn = Run(shutil.copytree(whole.folder, tmp_path / "torn"))
+    shutil.rmtree(torn.folder / "last")
+    torn.update(status="running")
+    for said in (False, True):
+        torn = finetune(output=torn.folder, resume=True)
+        assert ("there is nothing to go on with" in caplog.text) == said
+        assert torn.record["status"] == "finished" and torn.record["step"] == whole.record["step"]
+        assert equal(weights(torn), weights(whole))
+
+
 def test_precision_and_layout(videos: Path, tmp_path: Path) -> None:
     run = finetune("tau", videos, tmp_path / "bf16", **FAST | {"precision": "bf16", "channels_last": True})
     plain = finetune("tau", videos, tmp_path / "plain", **FAST)

@@ -239,7 +239,7 @@ class _Trainer:
             self._prepare(0)
             if self.accelerator.is_main_process:
                 run.rewind(-1)
-        if watch.progress.step >= self.plan.total:
+        if self._over() and run.record["status"] == "finished":
             log.warning("%s is finished: there is nothing to go on with", self.folder)
             return run
         watch.record(status="running")
@@ -247,7 +247,9 @@ class _Trainer:
             with self._signals():
                 if watch.progress.start is None:
                     watch.progress.start = self._evaluate()
-                self._fit() if self.recipe.closed_form else self._steps()
+                if not self._over():  # else it was killed after its last checkpoint
+                    self._fit() if self.recipe.closed_form else self._steps()
+                watch.keep("last", self._current())
         except KeyboardInterrupt:
             watch.record(status="interrupted")
             if self.accelerator.is_main_process:
@@ -267,6 +269,11 @@ class _Trainer:
             raise
         watch.record(status="finished", finished=now())
         return run
+
+    def _over(self) -> bool:
+        """Whether all steps were done, or nothing became better for too long."""
+        progress, total = self.watch.progress, self.plan.total
+        return progress.step >= total or progress.since_best >= (self.options["patience"] or total)
 
     def _steps(self) -> None:
         watch, plan, progress, options = self.watch, self.plan, self.watch.progress, self.options
@@ -293,7 +300,7 @@ class _Trainer:
                     logged = progress.step
                 if evaluating:
                     self._evaluate()
-                    done = done or progress.since_best >= (options["patience"] or plan.total)
+                    done = self._over()
                 if saving or done:
                     self._checkpoint()
                 if evaluating or saving:
@@ -301,7 +308,6 @@ class _Trainer:
                 if stopping and not done:
                     watch.keep("last", self._current())
                     raise KeyboardInterrupt
-        watch.keep("last", self._current())
 
     def _step(self, stream: Iterator[Any]) -> None:
         """One optimizer step of every turn."""
@@ -371,7 +377,6 @@ class _Trainer:
             for tensor in self.module.state_dict().values():
                 tensor.copy_(broadcast(tensor.clone(), from_process=0))
         self._evaluate()
-        self.watch.keep("last", self._current())
         self._checkpoint()
 
     def _evaluate(self) -> dict[str, float]:
