@@ -24,8 +24,8 @@ def is_main_process() -> bool:
 def keep_memory(*, shared: bool = False) -> None:
     """Let glibc keep freed memory (up to 1 GiB) for the next batch, for this whole process.
 
-    By default it gives large buffers back to the system, which hands them out again page by page, zeroed: up to half of a
-    forward pass on a CPU. Nothing is changed where the environment tunes malloc (``MALLOC_*``, ``GLIBC_TUNABLES``).
+    By default it gives large buffers back to the system, which hands them out again page by page, zeroed: a good
+    part of a step on a CPU (``benchmarks/training.py``). Nothing is changed where the environment tunes malloc (``MALLOC_*``, ``GLIBC_TUNABLES``).
 
     Args:
         shared: one heap for all threads, which keeps less (up to 128 MiB), and no buffers above 32 MiB: for servers.
